@@ -1,0 +1,43 @@
+# make demo: the whole way from videos to vectors, with a report.   make test: all tests.
+# make test-fast, make lint, make bench, make setup, make clean.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test test-fast lint format bench setup clean
+
+demo: setup
+	$(BIN)/vidvec demo demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not gpu"
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not gpu and not slow"
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup
+	$(BIN)/python -m benchmarks.run
+
+setup: $(STAMP)
+
+# The environment is made in full or not at all: the stamp is written last.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "vidvec needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf .venv demo build *.egg-info

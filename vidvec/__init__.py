@@ -1,0 +1,53 @@
+"""vidvec: one vector per video.
+
+Public names, loaded when first used:
+
+    Encoder                 a trained model: ``Encoder.load(path).encode([...])``
+    Video, Pair             records
+    Corpus, Vectors         open folders that other commands made
+    read_video              a video file with its frame features
+    ingest, pretrain, finetune, embed, evaluate, fuse
+                            the stages, as functions
+    ExactIndex              search
+    load_recipe, Recipe     recipes
+    VidvecError             base of all errors
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Corpus": "vidvec.data.corpus",
+    "Encoder": "vidvec.embed.embedder",
+    "ExactIndex": "vidvec.search.index",
+    "IngestOptions": "vidvec.data.ingest",
+    "Pair": "vidvec.records",
+    "Recipe": "vidvec.config",
+    "Vectors": "vidvec.embed.vectors",
+    "Video": "vidvec.records",
+    "VidvecError": "vidvec.errors",
+    "embed": "vidvec.embed.embedder",
+    "evaluate": "vidvec.embed.evaluate",
+    "finetune": "vidvec.train.finetune",
+    "fuse": "vidvec.embed.fusion",
+    "ingest": "vidvec.data.ingest",
+    "load_recipe": "vidvec.config",
+    "pretrain": "vidvec.train.pretrain",
+    "read_video": "vidvec.data.ingest",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 - a list, made from the one place that names them
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vidvec' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,297 @@
+"""Recipes: what to train and how, typed, in TOML.
+
+A recipe states only how it differs from its ``base`` (another recipe, by name or path). Unknown
+keys are refused with the nearest valid one. The resolved recipe is saved beside every checkpoint.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vidvec.errors import ConfigError
+
+Size = Literal["tiny", "small", "base", "large"]
+SplitName = Literal["clean", "published"]
+Part = Literal[
+    "frames", "frame_embeddings", "pool", "projection", "tag_head", "mlm_head", "mfm_head"
+]
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, and no key that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    """The encoder's shape and how it reads a video (system.md, section 2).
+
+    Attributes:
+        size: Names the shape that the four numbers below default to.
+        init: A Hugging Face BERT checkpoint (name or folder) to start from; empty: from scratch.
+            Its shape then replaces ``size`` and the four numbers.
+        max_positions: Rows of the position tables of tokens and of frames.
+        vocab_size, frame_size, tags: Filled from the corpus when 0.
+        embedding_size: E, numbers in the video vector.
+        max_frames, max_tokens: Longer videos are thinned, longer titles cut; special tokens count.
+        order: ``cls_first``: ``[CLS] frames [SEP] title [SEP]``. ``frames_first``:
+            ``frames [CLS] title [SEP]``.
+        pool: Plain mean over positions, or softmax attention over them.
+        count_padding: Fill every video up to the maxima and let the pool count the padding, as the
+            published system does.
+        tag_from: What the tag head reads: ``cls`` or the un-normalised ``embedding``.
+    """
+
+    size: Size = "small"
+    init: str = ""
+    hidden_size: Positive = 384
+    layers: Positive = 6
+    heads: Positive = 6
+    ffn_size: Positive = 1536
+    max_positions: Positive = 512
+    type_vocab_size: Positive = 2
+    layer_norm_eps: float = 1e-12
+    dropout: Share = 0.1
+    vocab_size: int = Field(0, ge=0)
+    frame_size: int = Field(0, ge=0)
+    tags: int = Field(0, ge=0)
+    embedding_size: int = Field(256, gt=0)
+    max_frames: Positive = 32
+    max_tokens: int = Field(36, ge=4)
+    order: Literal["cls_first", "frames_first"] = "cls_first"
+    pool: Literal["mean", "attention"] = "mean"
+    count_padding: bool = False
+    tag_from: Literal["cls", "embedding"] = "cls"
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelConfig:
+        if self.hidden_size % self.heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
+            )
+        return self
+
+
+class StageConfig(Section):
+    """What both training stages share (system.md, section 4).
+
+    Attributes:
+        batch_size: Videos a step in pretraining, pairs a step in finetuning.
+        learning_rate: Of the trunk and of every part not named in ``high_rate_parts``.
+        high_learning_rate: Of the parts named there.
+        warmup_share: Share of all steps with linear warm-up; cosine to 0 follows.
+        clip_norm: Gradient norm limit; 0: no clipping.
+        evaluate_every: Steps between validations; 0: once an epoch.
+        checkpoint_every: Steps between checkpoints; 0: at every validation.
+    """
+
+    epochs: Positive = 10
+    batch_size: Positive = 32
+    learning_rate: Rate = 1e-5
+    high_learning_rate: Rate = 5e-5
+    high_rate_parts: tuple[Part, ...] = ("pool", "projection", "tag_head")
+    warmup_share: Share = 0.06
+    weight_decay: Rate = 0.01
+    adam_eps: float = Field(1e-6, gt=0)
+    clip_norm: Rate = 0.0
+    evaluate_every: int = Field(0, ge=0)
+    checkpoint_every: int = Field(0, ge=0)
+
+
+class PretrainConfig(StageConfig):
+    """The three pretraining objectives (system.md, section 3).
+
+    Attributes:
+        tag_weight, mlm_weight, mfm_weight: In the sum of the losses; 0 switches one off.
+        mlm_rate, mfm_rate: Share of title tokens and of frames that are chosen for masking.
+        videos: ``train``: without the videos that finetuning validates on; ``all``: with them.
+        validation_share: Of the videos, held out to choose the best checkpoint.
+    """
+
+    epochs: Positive = 40
+    batch_size: Positive = 128
+    learning_rate: Rate = 5e-5
+    high_learning_rate: Rate = 5e-4
+    tag_weight: Rate = 1250 / 3
+    mlm_weight: Rate = 1 / 3.75
+    mfm_weight: Rate = 1 / 9
+    mlm_rate: Share = 0.15
+    mfm_rate: Share = 0.15
+    videos: Literal["train", "all"] = "train"
+    validation_share: Share = 0.02
+
+
+class FinetuneConfig(StageConfig):
+    """Tuning on scored pairs.
+
+    Attributes:
+        rank_normalise: Learn from the score's rank instead of the score.
+        split: ``clean`` shares no video between training and validation; ``published`` does.
+    """
+
+    rank_normalise: bool = True
+    split: SplitName = "clean"
+
+
+class Recipe(Section):
+    """A whole recipe: a model and how both stages train it."""
+
+    name: str = "unnamed"
+    seed: int = 2021
+    model: ModelConfig = ModelConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits that change when any setting does."""
+        text = json.dumps(self.model_dump(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def to_toml(self) -> str:
+        """The recipe with every setting, as TOML that ``load_recipe`` reads back to the same."""
+        head: list[str] = []
+        tables: list[str] = []
+        for key, value in self.model_dump().items():
+            if isinstance(value, dict):
+                tables.append(f"\n[{key}]\n" + _toml_lines(value))
+            else:
+                head.append(_toml_lines({key: value}))
+        return "".join(head + tables)
+
+
+def _toml_lines(values: dict[str, Any]) -> str:
+    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in values.items())
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with vidvec."""
+    root = Path(str(resources.files("vidvec") / "recipes"))
+    names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.toml"))
+    return sorted(name for name in names if not name.startswith("sizes/"))
+
+
+def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Reads a recipe by name or path, on top of its bases.
+
+    Args:
+        source: A name such as ``base`` or a path to a TOML file.
+        overrides: ``section.key=value`` settings that win over the file; values are TOML, and what
+            is not TOML is taken as text.
+
+    Raises:
+        ConfigError: The recipe is missing, or has an unknown key or a value that does not fit.
+    """
+    values = _with_bases(str(source), [])
+    for override in overrides:
+        values = _merge(values, _parse_override(override))
+    size = values.get("model", {}).get("size")
+    if size is not None:
+        values = _merge(_shape(size), values)
+    return _validated(values, str(source))
+
+
+def _find(source: str, beside: Path | None) -> Path:
+    places = [Path(source), Path(f"{source}.toml")]
+    if beside is not None:
+        places = [beside / source, beside / f"{source}.toml"]
+    places.append(Path(str(resources.files("vidvec") / "recipes")) / f"{source}.toml")
+    for place in places:
+        if place.is_file():
+            return place
+    near = difflib.get_close_matches(source, recipe_names(), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(
+        f"no recipe {source!r}{hint} Known: {', '.join(recipe_names())}; or give a path"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+
+
+def _with_bases(source: str, chain: list[Path], beside: Path | None = None) -> dict[str, Any]:
+    path = _find(source, beside).resolve()
+    if path in chain:
+        loop = " → ".join(str(step) for step in [*chain, path])
+        raise ConfigError(f"recipes are each other's base: {loop}")
+    values = _read(path)
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    return _merge(_with_bases(str(base), [*chain, path], path.parent), values)
+
+
+def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(low)
+    for key, value in high.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, sign, text = override.partition("=")
+    if not sign or not key.strip():
+        raise ConfigError(f"--set {override!r}: expected section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    nested: Any = value
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return dict(nested)
+
+
+def _shape(size: Any) -> dict[str, Any]:
+    if size not in get_args(Size):
+        raise ConfigError(f"model.size is {size!r}, expected one of {', '.join(get_args(Size))}")
+    return _read(Path(str(resources.files("vidvec") / "recipes" / "sizes" / f"{size}.toml")))
+
+
+def _validated(values: dict[str, Any], source: str) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem) for problem in error.errors()]
+        raise ConfigError(f"recipe {source}: " + "; ".join(lines)) from None
+
+
+def _explain(problem: Any) -> str:
+    path = [str(part) for part in problem["loc"]]
+    key = ".".join(path)
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']} (found {problem['input']!r})"
+    valid = Recipe.model_fields
+    for part in path[:-1]:
+        section = valid[part].annotation if part in valid else None
+        valid = getattr(section, "model_fields", {})
+    near = difflib.get_close_matches(path[-1], valid, n=1, cutoff=0.4)
+    prefix = "".join(f"{part}." for part in path[:-1])
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(valid)}"
+    return f"unknown key {key}; {hint}"

@@ -1,0 +1,259 @@
+"""Flat batches: rows of a corpus to frames and tokens side by side, in a seeded order."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from vidvec import storage
+from vidvec.config import ModelConfig
+from vidvec.data.corpus import Corpus
+from vidvec.data.sampling import sample_positions
+from vidvec.data.tokenizer import TitleTokenizer
+from vidvec.records import Batch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Batches are cut from windows of this many, sorted by length inside: long enough to make lengths
+# alike, short enough that an epoch stays a shuffle.
+WINDOW_BATCHES = 50
+TITLES_AT_ONCE = 50_000
+
+
+def title_tokens(
+    corpus: Corpus, tokenizer: TitleTokenizer
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Token ids of all titles without special tokens, kept beside the corpus once computed.
+
+    Returns:
+        Ids (ΣT,) int32 in row order, and offsets (videos + 1,) int64.
+    """
+    name = f"{tokenizer.fingerprint}-{len(corpus)}.arrow"
+    path = corpus.path / "tokens" / name
+    if path.is_file():
+        columns = pa.ipc.open_file(pa.memory_map(str(path))).read_all().column("token_ids")
+        ids = [chunk.values.to_numpy() for chunk in columns.chunks]
+        counts = [np.diff(chunk.offsets.to_numpy()) for chunk in columns.chunks]
+    else:
+        ids, counts = _tokenize(corpus, tokenizer, path)
+    offsets = np.concatenate([[0], np.cumsum(np.concatenate([[], *counts]))]).astype(np.int64)
+    return np.concatenate([np.zeros(0, np.int32), *ids]), offsets
+
+
+def _tokenize(
+    corpus: Corpus, tokenizer: TitleTokenizer, path: Path
+) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int64]]]:
+    titles = corpus.column("title")
+    ids: list[NDArray[np.int32]] = []
+    counts: list[NDArray[np.int64]] = []
+    for start in range(0, len(titles), TITLES_AT_ONCE):
+        some = tokenizer.encode(titles.slice(start, TITLES_AT_ONCE).to_pylist())
+        ids.append(some[0])
+        counts.append(some[1])
+    try:
+        with (
+            storage.atomic_path(path) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_file(sink, pa.schema([("token_ids", pa.list_(pa.int32()))])) as writer,
+        ):
+            for some_ids, some_counts in zip(ids, counts, strict=True):
+                offsets = np.concatenate([[0], np.cumsum(some_counts)]).astype(np.int32)
+                writer.write_batch(
+                    pa.record_batch([pa.ListArray.from_arrays(offsets, some_ids)], ["token_ids"])
+                )
+    except OSError:
+        pass  # a corpus on a read-only disk: the ids are in memory, only the cache is not kept
+    return ids, counts
+
+
+def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The indices start, start + 1, …, start + count − 1 of every range, one after the other."""
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
+
+
+class TitleLayout:
+    """How one model surrounds a title with special tokens, and how many tokens it leaves room for.
+
+    The published tokenizer call on ('', title) leaves a ``[SEP]`` between ``[CLS]`` and the title;
+    with the frames in front the title is tokenized alone (system.md, section 2).
+    """
+
+    def __init__(self, tokenizer: TitleTokenizer, config: ModelConfig) -> None:
+        special = tokenizer.special_ids
+        first = config.order == "cls_first"
+        self.lead = np.array([special["cls"], special["sep"]] if first else [special["cls"]])
+        self.end = special["sep"]
+        self.room = config.max_tokens - len(self.lead) - 1
+
+    @property
+    def extra(self) -> int:
+        """Special tokens a title."""
+        return len(self.lead) + 1
+
+    def surround(self, ids: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Token ids of titles (Σcounts,), title after title, with special tokens around each."""
+        width = len(self.lead)
+        starts = np.concatenate([[0], np.cumsum(counts + self.extra)])
+        tokens = np.empty(starts[-1], np.int64)
+        tokens[_ranges(starts[:-1] + width, counts)] = ids
+        tokens[(starts[:-1, None] + np.arange(width)).ravel()] = np.tile(self.lead, len(counts))
+        tokens[starts[1:] - 1] = self.end
+        return tokens
+
+
+def _stack_frames(
+    frames: Sequence[NDArray[np.float16]], max_frames: int, width: int
+) -> NDArray[np.float16]:
+    """(ΣF, D): each video's frames, thinned to ``max_frames``, one after the other."""
+    parts = [np.zeros((0, width), np.float16)]
+    for some in frames:
+        if len(some) > max_frames:
+            parts.append(some[sample_positions(len(some), max_frames)])
+        elif len(some):
+            parts.append(some)
+    return np.concatenate(parts)
+
+
+def assemble(
+    frames: Sequence[NDArray[np.float16]],
+    titles: Sequence[NDArray[np.int32]],
+    tokenizer: TitleTokenizer,
+    config: ModelConfig,
+) -> Batch:
+    """A batch of videos that are in no corpus.
+
+    Args:
+        frames: (F, D) features of each video; F may be 0.
+        titles: Token ids of each title, without special tokens.
+        tokenizer, config: The model's.
+    """
+    layout = TitleLayout(tokenizer, config)
+    counts = np.array([min(len(title), layout.room) for title in titles], np.int64)
+    ids = [title[:count] for title, count in zip(titles, counts, strict=True)]
+    frame_counts = np.array([min(len(some), config.max_frames) for some in frames], np.int64)
+    return Batch(
+        frames=torch.from_numpy(_stack_frames(frames, config.max_frames, config.frame_size)),
+        frame_counts=torch.from_numpy(frame_counts),
+        token_ids=torch.from_numpy(layout.surround(np.concatenate(ids), counts)),
+        token_counts=torch.from_numpy(counts + layout.extra),
+    )
+
+
+class BatchBuilder:
+    """Makes flat batches of any rows of a corpus, as one model reads them.
+
+    Args:
+        corpus: Where the rows are.
+        tokenizer: The model's tokenizer.
+        config: The model's limits on frames and tokens and its sequence order.
+
+    Attributes:
+        frame_counts: (videos,) int64, frames that a batch takes of each video.
+        token_counts: (videos,) int64, title tokens with special tokens.
+    """
+
+    def __init__(self, corpus: Corpus, tokenizer: TitleTokenizer, config: ModelConfig) -> None:
+        self._corpus = corpus
+        self._layout = TitleLayout(tokenizer, config)
+        self._ids, self._offsets = title_tokens(corpus, tokenizer)
+        self._title_counts = np.minimum(np.diff(self._offsets), self._layout.room)
+        self._max_frames = config.max_frames
+        self._width = config.frame_size
+        self.frame_counts = np.minimum(corpus.frame_counts, config.max_frames)
+        self.token_counts = self._title_counts + self._layout.extra
+        self._tag_positions, self._tag_counts = corpus.tag_positions()
+        self._tag_starts = np.concatenate([[0], np.cumsum(np.maximum(self._tag_counts, 0))])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """(videos,) tokens and frames together."""
+        return self.frame_counts + self.token_counts
+
+    def build(self, rows: NDArray[np.int64]) -> Batch:
+        """The batch of these rows, in their order; tensors share no memory with the corpus."""
+        tag_counts = self._tag_counts[rows]
+        tags = _ranges(self._tag_starts[rows], np.maximum(tag_counts, 0))
+        counts = self._title_counts[rows]
+        ids = self._ids[_ranges(self._offsets[rows], counts)]
+        frames = [self._corpus.frames(int(row)) for row in rows]
+        return Batch(
+            frames=torch.from_numpy(_stack_frames(frames, self._max_frames, self._width)),
+            frame_counts=torch.from_numpy(self.frame_counts[rows]),
+            token_ids=torch.from_numpy(self._layout.surround(ids, counts)),
+            token_counts=torch.from_numpy(self.token_counts[rows]),
+            rows=torch.from_numpy(np.asarray(rows, np.int64)),
+            tag_positions=torch.from_numpy(self._tag_positions[tags]),
+            tag_counts=torch.from_numpy(tag_counts),
+        )
+
+
+def epoch_batches(
+    rows: NDArray[np.int64], lengths: NDArray[np.int64], batch_size: int, seed: int, epoch: int
+) -> list[NDArray[np.int64]]:
+    """An epoch's batches: each row once, in an order that seed and epoch fix, lengths alike.
+
+    Args:
+        rows: Rows to go through.
+        lengths: Length of each of them, aligned with ``rows``.
+        batch_size: Rows a batch; the last may be smaller.
+        seed, epoch: Fix the order.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(len(rows))
+    window = batch_size * WINDOW_BATCHES
+    batches = []
+    for start in range(0, len(order), window):
+        part = order[start : start + window]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches += [rows[part[i : i + batch_size]] for i in range(0, len(part), batch_size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
+
+
+def prefetch(
+    items: Iterable[Item], build: Callable[[Item], Result], depth: int = 4
+) -> Iterator[Result]:
+    """``build(item)`` for each item in order, made ahead by one thread.
+
+    An error in ``build`` is raised here. Closing the iterator early ends the thread.
+    """
+    done: queue.Queue[Result | BaseException | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(value: Result | BaseException | None) -> bool:
+        while not stop.is_set():
+            try:
+                done.put(value, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(build(item)):
+                    return
+            put(None)
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (result := done.get()) is not None:
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,1 @@
+"""VECTORS → FUSE: a corpus and a checkpoint to vectors, their evaluation and fusion."""

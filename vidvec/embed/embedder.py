@@ -1,0 +1,162 @@
+"""Corpus and checkpoint to vectors; and the public ``Encoder``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidvec.data.batches import BatchBuilder, assemble, prefetch
+from vidvec.data.corpus import Corpus
+from vidvec.embed.vectors import VectorWriter
+from vidvec.errors import UsageError
+from vidvec.model.weights import VideoModel, checkpoint_folder, load_model
+from vidvec.records import Batch, Video
+
+BATCH = 128
+SHARD = 16_384
+Progress = Callable[[int, int], None]
+
+
+class Encoder:
+    """A trained model: videos in, vectors out.
+
+    >>> encoder = Encoder.load("runs/finetuned")
+    >>> encoder.encode(["a cat on a sofa", Video("7", title="猫", frames=features)]).shape
+    (2, 256)
+    """
+
+    def __init__(self, model: VideoModel, device: str | torch.device | None = None) -> None:
+        chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(chosen)
+        self.device = torch.device(chosen)
+        model.encoder.eval()
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device | None = None) -> Encoder:
+        """Reads a checkpoint, or a run's best one.
+
+        Args:
+            path: Of the checkpoint or run.
+            device: ``None``: the GPU where there is one.
+
+        Raises:
+            FormatError: There is no checkpoint, or it is damaged.
+        """
+        return cls(load_model(path), device)
+
+    @property
+    def dimension(self) -> int:
+        """E, numbers in a vector."""
+        return self.model.recipe.model.embedding_size
+
+    def encode(self, videos: Sequence[Video | str], batch_size: int = BATCH) -> NDArray[np.float32]:
+        """Vectors of videos, of length 1, in their order.
+
+        Args:
+            videos: ``Video`` records with features of the frame encoder that the model was trained
+                on (``self.model.frame_encoder``), or plain titles. Frames or title may be empty.
+            batch_size: Videos a batch.
+
+        Returns:
+            (videos, E) float32.
+
+        Raises:
+            UsageError: Frames of another width than the model's.
+        """
+        records = [Video(id="", title=v) if isinstance(v, str) else v for v in videos]
+        for place, video in enumerate(records):
+            width = self.model.recipe.model.frame_size
+            if len(video.frames) and video.frames.shape[1] != width:
+                raise UsageError(
+                    f"video {video.id or place}: frames have {video.frames.shape[1]} numbers, the "
+                    f"model expects {width} (of {self.model.frame_encoder['name']})"
+                )
+        vectors = np.zeros((len(records), self.dimension), np.float32)
+        order = np.argsort([len(video.frames) + len(video.title) for video in records])
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            some = [records[row] for row in rows]
+            ids, counts = self.model.tokenizer.encode([video.title for video in some])
+            titles = np.split(ids, np.cumsum(counts)[:-1])
+            frames = [video.frames for video in some]
+            batch = assemble(frames, titles, self.model.tokenizer, self.model.recipe.model)
+            vectors[rows] = self.run(batch)
+        return vectors
+
+    def run(self, batch: Batch) -> NDArray[np.float32]:
+        """(B, E) vectors of a flat batch."""
+        with torch.inference_mode():
+            vectors = self.model.encoder(batch.to(self.device)).vectors
+        return np.asarray(vectors.float().cpu().numpy())
+
+
+def weights_hash(checkpoint: Path) -> str:
+    """Twelve hex digits of a checkpoint's weights."""
+    with (checkpoint_folder(checkpoint) / "model.safetensors").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+def embed(checkpoint: Path, corpus_path: Path, out: Path, progress: Progress | None = None) -> int:
+    """Writes a vector for every video of a corpus; carries on where it was stopped.
+
+    Videos are batched by length inside a shard and written in corpus order.
+
+    Args:
+        checkpoint: A checkpoint or run.
+        corpus_path: The corpus.
+        out: Folder of the vectors.
+        progress: Called with vectors done and all.
+
+    Returns:
+        How many vectors there are.
+
+    Raises:
+        UsageError: The model was trained on frames of another encoder, or ``out`` holds others.
+    """
+    corpus = Corpus(corpus_path)
+    encoder = Encoder.load(checkpoint)
+    if corpus.frame_size and corpus.frame_encoder != encoder.model.frame_encoder:
+        raise UsageError(
+            f"{checkpoint} reads frames of {encoder.model.frame_encoder['name']}, {corpus_path} "
+            f"holds frames of {corpus.frame_encoder['name']}: the two do not fit"
+        )
+    made_by = {
+        "stage": "embed",
+        "checkpoint": str(checkpoint.resolve()),
+        "weights": weights_hash(checkpoint),
+        "corpus": str(corpus_path.resolve()),
+        "videos": len(corpus),
+    }
+    writer = VectorWriter(out, encoder.dimension, {"normalised": True, "made_by": made_by})
+    builder = BatchBuilder(corpus, encoder.model.tokenizer, encoder.model.recipe.model)
+    for start in range(writer.rows, len(corpus), SHARD):
+        rows = np.arange(start, min(start + SHARD, len(corpus)))
+        vectors = _embed_rows(encoder, builder, rows, progress, len(corpus))
+        writer.append([corpus.ids[row] for row in rows], vectors)
+    writer.finish()
+    return len(corpus)
+
+
+def _embed_rows(
+    encoder: Encoder,
+    builder: BatchBuilder,
+    rows: NDArray[np.int64],
+    progress: Progress | None,
+    total: int,
+) -> NDArray[np.float32]:
+    vectors = np.empty((len(rows), encoder.dimension), np.float32)
+    order = np.argsort(builder.lengths[rows], kind="stable")
+    batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
+    done = int(rows[0])
+    built = prefetch(batches, lambda some: (some, builder.build(rows[some])))
+    for some, batch in built:
+        vectors[some] = encoder.run(batch)
+        done += len(some)
+        if progress is not None:
+            progress(done, total)
+    return vectors

@@ -1,0 +1,197 @@
+"""Several models' vectors into one: weighted concatenation and truncated SVD.
+
+Each model's vectors are normalised to length 1 and multiplied by the square root of the model's
+weight, so that cosines of the concatenation are the weighted mean of the models' cosines; the
+concatenation is then projected onto its leading right singular vectors (system.md, section 5). The
+mean is not taken off first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from vidvec.embed.vectors import SHARD_ROWS, Vectors, VectorWriter
+from vidvec.errors import UsageError
+
+Method = Literal["streaming", "exact"]
+PROJECTION_FILE = "projection.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """A fitted fusion.
+
+    Attributes:
+        weights: (models,) float64, summing to 1.
+        projection: (Σ dimensions, E) float64 with orthonormal columns.
+        kept: Share of the squared length that the projection keeps, 0…1.
+    """
+
+    weights: NDArray[np.float64]
+    projection: NDArray[np.float64]
+    kept: float
+
+    def apply(self, members: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """(n, E) fused vectors of length 1 from each model's (n, dimension) vectors."""
+        fused = concatenate(members, self.weights) @ self.projection
+        return _unit(fused).astype(np.float32)
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0)
+
+
+def concatenate(
+    members: Sequence[NDArray[np.float32]], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(n, Σ dimensions): unit vectors times the square root of their model's weight."""
+    parts = [
+        _unit(np.asarray(member, np.float64)) * np.sqrt(weight)
+        for member, weight in zip(members, weights, strict=True)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def normalised_weights(weights: Sequence[float] | None, models: int) -> NDArray[np.float64]:
+    """Weights that sum to 1; equal ones where none are given.
+
+    Raises:
+        UsageError: Their number is not the models', one is negative, or all are 0.
+    """
+    values = np.ones(models) if weights is None else np.asarray(weights, np.float64)
+    if len(values) != models:
+        raise UsageError(f"{len(values)} weights for {models} models")
+    if not np.isfinite(values).all() or (values < 0).any() or values.sum() == 0:
+        raise UsageError(f"weights {values.tolist()}: expected numbers ≥ 0, not all 0")
+    return np.asarray(values / values.sum())
+
+
+class GramMatrix:
+    """Sums XᵀX over blocks of rows, in memory that does not grow with their number."""
+
+    def __init__(self, dimension: int) -> None:
+        self.sum = np.zeros((dimension, dimension))
+        self.rows = 0
+
+    def add(self, rows: NDArray[np.float64]) -> None:
+        """Adds a block (n, dimension)."""
+        self.sum += rows.T @ rows
+        self.rows += len(rows)
+
+    def merge(self, other: GramMatrix) -> None:
+        """Adds what another has summed."""
+        self.sum += other.sum
+        self.rows += other.rows
+
+    def right_singular_vectors(self, count: int) -> tuple[NDArray[np.float64], float]:
+        """Leading right singular vectors of X, (dimension, count), and the share they keep."""
+        values, vectors = np.linalg.eigh(self.sum)
+        total = float(values.clip(min=0).sum())
+        kept = float(values[::-1][:count].clip(min=0).sum())
+        return vectors[:, ::-1][:, :count], kept / total if total > 0 else 1.0
+
+
+def fit(
+    blocks: Iterator[Sequence[NDArray[np.float32]]],
+    weights: NDArray[np.float64],
+    dimensions: Sequence[int],
+    size: int,
+    method: Method,
+) -> Fusion:
+    """Fits the projection.
+
+    Args:
+        blocks: Blocks of rows, each as one array a model.
+        weights: From ``normalised_weights``.
+        dimensions: Of each model's vectors.
+        size: E of the fused vectors; at most the sum of the dimensions.
+        method: ``exact`` takes the SVD of the whole matrix in memory; ``streaming`` the
+            eigenvectors of XᵀX, which are the same in exact arithmetic.
+    """
+    size = min(size, sum(dimensions))
+    if method == "streaming":
+        gram = GramMatrix(sum(dimensions))
+        for block in blocks:
+            gram.add(concatenate(block, weights))
+        projection, kept = gram.right_singular_vectors(size)
+        return Fusion(weights, np.ascontiguousarray(projection), kept)
+    whole = np.concatenate([concatenate(block, weights) for block in blocks])
+    _, values, right = np.linalg.svd(whole, full_matrices=len(whole) < size)
+    total = float((values**2).sum())
+    kept = float((values[:size] ** 2).sum()) / total if total > 0 else 1.0
+    return Fusion(weights, np.ascontiguousarray(right[:size].T), kept)
+
+
+def fuse(
+    members: Sequence[Path],
+    out: Path,
+    weights: Sequence[float] | None = None,
+    size: int = 256,
+    method: Method = "streaming",
+) -> Fusion:
+    """Fuses folders of vectors of the same videos into a new one.
+
+    Args:
+        members: One folder a model; videos in the same order.
+        out: Folder of the fused vectors; the projection is kept beside them for new videos.
+        weights: One a model; ``None``: equal.
+        size: E of the fused vectors.
+        method: See ``fit``.
+
+    Raises:
+        UsageError: The folders hold different videos, or a weight cannot be used.
+    """
+    if not members:
+        raise UsageError("nothing to fuse: give at least one folder of vectors")
+    opened = [Vectors(path) for path in members]
+    for other in opened[1:]:
+        if other.ids != opened[0].ids:
+            raise UsageError(
+                f"{other.path} ({len(other)} videos) and {opened[0].path} ({len(opened[0])}) hold "
+                "different videos or another order: embed both from the same corpus"
+            )
+    scaled = normalised_weights(weights, len(members))
+    dimensions = [vectors.dimension for vectors in opened]
+    fusion = fit(_blocks(opened), scaled, dimensions, size, method)
+    made_by = {
+        "stage": "fuse",
+        "members": [str(path.resolve()) for path in members],
+        "weights": scaled.tolist(),
+        "method": method,
+    }
+    dimension = fusion.projection.shape[1]
+    writer = VectorWriter(out, dimension, {"normalised": True, "made_by": made_by})
+    ids = opened[0].ids
+    if not writer.complete:
+        for place, block in enumerate(_blocks(opened)):
+            start = place * SHARD_ROWS
+            if start >= writer.rows:
+                writer.append(ids[start : start + SHARD_ROWS], fusion.apply(block))
+        save_fusion(out / PROJECTION_FILE, fusion)
+        writer.finish()
+    return fusion
+
+
+def _blocks(opened: Sequence[Vectors]) -> Iterator[list[NDArray[np.float32]]]:
+    rows = len(opened[0])
+    for start in range(0, rows, SHARD_ROWS):
+        yield [vectors.matrix[start : start + SHARD_ROWS] for vectors in opened]
+
+
+def save_fusion(path: Path, fusion: Fusion) -> None:
+    """Writes weights and projection as safetensors."""
+    save_file({"weights": fusion.weights, "projection": fusion.projection}, path)
+
+
+def load_fusion(folder: Path) -> Fusion:
+    """The fusion that made a folder of vectors."""
+    tensors = load_file(folder / PROJECTION_FILE)
+    return Fusion(tensors["weights"], tensors["projection"], float("nan"))

@@ -1,0 +1,165 @@
+"""Vectors on disk: Arrow shards of id and fixed-size float32 vector, in corpus order.
+
+    VECTORS/
+      manifest.json     shards, dimension, whether normalised, what made them
+      shards/*.arrow    columns id and vector
+
+The manifest names the shards that count and is replaced whole after each, so a killed run loses at
+most the shard it was at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vidvec import storage
+from vidvec.errors import FormatError, UsageError
+
+KIND = "vectors"
+SHARD_ROWS = 65_536
+
+
+def _schema(dimension: int) -> pa.Schema:
+    return pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), dimension))])
+
+
+class VectorWriter:
+    """Appends shards to a folder of vectors, or carries on with one that was stopped.
+
+    Args:
+        path: The folder.
+        dimension: E.
+        facts: What made the vectors (``made_by`` and such); must be the same to carry on.
+
+    Raises:
+        UsageError: The folder holds vectors that something else made.
+    """
+
+    def __init__(self, path: Path, dimension: int, facts: dict[str, Any]) -> None:
+        self.path, self._dimension = path, dimension
+        (path / "shards").mkdir(parents=True, exist_ok=True)
+        storage.remove_leftovers(path / "shards")
+        self._manifest = {"dimension": dimension, "complete": False, "shards": [], **facts}
+        if (path / storage.MANIFEST).is_file():
+            held = storage.read_manifest(path, KIND)
+            if {key: held.get(key) for key in facts} != facts:
+                raise UsageError(
+                    f"{path} holds vectors made by {held.get('made_by')}; these would be made by "
+                    f"{facts.get('made_by')}: give a new folder, or delete that one"
+                )
+            self._manifest |= {key: held[key] for key in ("shards", "complete")}
+
+    @property
+    def rows(self) -> int:
+        """Vectors committed so far."""
+        return sum(entry["rows"] for entry in self._manifest["shards"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether all vectors are there."""
+        return bool(self._manifest["complete"])
+
+    def append(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
+        """Commits one shard: (n,) ids and (n, E) vectors."""
+        name = f"{len(self._manifest['shards']):06d}.arrow"
+        flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
+        column = pa.FixedSizeListArray.from_arrays(flat, self._dimension)
+        batch = pa.record_batch(
+            [pa.array(ids, pa.string()), column], schema=_schema(self._dimension)
+        )
+        with (
+            storage.atomic_path(self.path / "shards" / name) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_file(sink, batch.schema) as writer,
+        ):
+            writer.write_batch(batch)
+        self._manifest["shards"].append({"file": name, "rows": len(ids)})
+        self._write()
+
+    def finish(self) -> None:
+        """Marks the vectors as complete."""
+        self._manifest["complete"] = True
+        self._write()
+
+    def _write(self) -> None:
+        storage.write_manifest(self.path, KIND, **self._manifest)
+
+
+class Vectors:
+    """An open folder of vectors, mapped.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        FormatError: It is none, is unfinished, or a shard is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.manifest = storage.read_manifest(self.path, KIND)
+        if not self.manifest["complete"]:
+            raise FormatError(f"{path} is unfinished: run the command that makes it again")
+        self.dimension = int(self.manifest["dimension"])
+        self.normalised = bool(self.manifest["normalised"])
+        self._tables = [self._open(entry) for entry in self.manifest["shards"]]
+
+    def _open(self, entry: dict[str, Any]) -> pa.Table:
+        path = self.path / "shards" / entry["file"]
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise FormatError(f"shard {path} cannot be opened: {error}") from None
+        if len(table) != entry["rows"]:
+            raise FormatError(f"shard {path} has {len(table)} rows, expected {entry['rows']}")
+        return table
+
+    def __len__(self) -> int:
+        return sum(len(table) for table in self._tables)
+
+    def __repr__(self) -> str:
+        return f"Vectors({str(self.path)!r}, {len(self)} × {self.dimension})"
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Ids in order."""
+        return [video for table in self._tables for video in table.column("id").to_pylist()]
+
+    @cached_property
+    def _row_of_id(self) -> dict[str, int]:
+        return {video: row for row, video in enumerate(self.ids)}
+
+    def __contains__(self, video_id: object) -> bool:
+        return video_id in self._row_of_id
+
+    def row(self, video_id: str) -> int:
+        """The row of a video.
+
+        Raises:
+            UsageError: No vector has this id.
+        """
+        try:
+            return self._row_of_id[video_id]
+        except KeyError:
+            raise UsageError(f"no vector for video {video_id!r} in {self.path}") from None
+
+    def shards(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
+        """Ids and (n, E) vectors, shard by shard; the vectors are views of the mapped files."""
+        for table in self._tables:
+            column = table.column("vector").combine_chunks()
+            chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+            flat = chunk.values.to_numpy(zero_copy_only=True)
+            yield table.column("id").to_pylist(), flat.reshape(-1, self.dimension)
+
+    @cached_property
+    def matrix(self) -> NDArray[np.float32]:
+        """(videos, E) float32, all in memory."""
+        empty = np.zeros((0, self.dimension), np.float32)
+        return np.concatenate([empty, *(vectors for _, vectors in self.shards())])

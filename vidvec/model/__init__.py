@@ -1,0 +1,1 @@
+"""ENCODER: flat tokens of a video in, one vector out; weights in and out."""

@@ -1,0 +1,165 @@
+"""The encoder, top to bottom: embeddings, blocks, pool, projection (system.md, section 2).
+
+A single stream: frames and title tokens of a video in one sequence, a BERT-shaped transformer over
+it, one vector out of it. Every layer sees flat tokens (N, H); only attention and the pools know
+where a video ends. Letters for dimensions: see ``vidvec.records``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidvec.config import ModelConfig
+from vidvec.model.attention import attend
+from vidvec.model.layout import FlatLayout, fill, flat_layout
+from vidvec.model.pooling import AttentionPool, MeanPool
+from vidvec.records import Batch
+
+INITIAL_STD = 0.02
+
+
+class InputEmbedding(nn.Module):
+    """Adds positions and a token type to what is given, normalises, drops out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.position = nn.Embedding(config.max_positions, config.hidden_size)
+        self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, values: Tensor, positions: Tensor) -> Tensor:
+        """(n, H) values and (n,) positions to (n, H)."""
+        summed = values + self.position(positions) + self.token_type.weight[0]
+        return self.dropout(self.norm(summed))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """A BERT layer: attention and a GELU feed-forward, each with dropout, residual, LayerNorm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.heads, self.attention_dropout = config.heads, config.dropout
+        self.qkv = nn.Linear(size, 3 * size)
+        self.out = nn.Linear(size, size)
+        self.attention_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.up = nn.Linear(size, config.ffn_size)
+        self.down = nn.Linear(config.ffn_size, size)
+        self.ffn_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: Tensor, layout: FlatLayout) -> Tensor:
+        """(N, H) to (N, H)."""
+        qkv = self.qkv(hidden).view(len(hidden), 3, self.heads, -1)
+        attended = attend(qkv, layout, self.attention_dropout if self.training else 0.0)
+        hidden = self.attention_norm(hidden + self.dropout(self.out(attended)))
+        fed = self.down(F.gelu(self.up(hidden)))
+        return self.ffn_norm(hidden + self.dropout(fed))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What the encoder makes of a batch.
+
+    Attributes:
+        hidden: (N, H) last hidden states.
+        layout: Where each frame and token stands in them.
+        projected: (B, E) the video vectors before normalisation.
+    """
+
+    hidden: Tensor
+    layout: FlatLayout
+    projected: Tensor
+
+    @property
+    def vectors(self) -> Tensor:
+        """(B, E) video vectors of length 1; a zero vector stays zero."""
+        return F.normalize(self.projected, dim=-1)
+
+    @property
+    def cls(self) -> Tensor:
+        """(B, H) hidden states of ``[CLS]``."""
+        return self.hidden[self.layout.cls_rows]
+
+    @property
+    def frames(self) -> Tensor:
+        """(ΣF, H) hidden states of the frames."""
+        return self.hidden[self.layout.frame_rows]
+
+    @property
+    def tokens(self) -> Tensor:
+        """(ΣT, H) hidden states of the title tokens."""
+        return self.hidden[self.layout.token_rows]
+
+
+class VideoEncoder(nn.Module):
+    """Frames and title of videos to one vector each.
+
+    Args:
+        config: With ``vocab_size`` and ``frame_size`` filled in.
+        pad_id: Token that fills titles where padding is counted.
+    """
+
+    def __init__(self, config: ModelConfig, pad_id: int = 0) -> None:
+        super().__init__()
+        self.config, self.pad_id = config, pad_id
+        size = config.hidden_size
+        # The pad token learns nothing, as in BERT; it only runs where padding is counted.
+        self.word = nn.Embedding(config.vocab_size, size, padding_idx=pad_id)
+        self.token_embedding = InputEmbedding(config)
+        self.frame_projection = nn.Linear(config.frame_size, size)
+        self.frame_embedding = InputEmbedding(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.pool = MeanPool() if config.pool == "mean" else AttentionPool(size)
+        self.projection = nn.Linear(size, config.embedding_size)
+        self.apply(initialise)
+
+    def filled(self, batch: Batch) -> Batch:
+        """The batch as this model reads it: padded where the model counts padding."""
+        return fill(batch, self.config, self.pad_id) if self.config.count_padding else batch
+
+    def forward(
+        self, batch: Batch, token_ids: Tensor | None = None, frames: Tensor | None = None
+    ) -> Encoded:
+        """Encodes a batch.
+
+        Args:
+            batch: As ``filled`` gives it.
+            token_ids: (ΣT,) to read instead of the batch's, as masked.
+            frames: (ΣF, D) to read instead of the batch's, as masked.
+        """
+        batch = self.filled(batch)
+        if token_ids is not None:
+            batch = replace(batch, token_ids=token_ids)
+        if frames is not None:
+            batch = replace(batch, frames=frames)
+        layout = flat_layout(batch, self.config.order)
+        hidden = self._embed(batch, layout)
+        for block in self.blocks:
+            hidden = block(hidden, layout)
+        counted = None if self.config.count_padding else layout.real
+        projected = self.projection(self.pool(hidden, layout, counted))
+        return Encoded(hidden, layout, projected)
+
+    def _embed(self, batch: Batch, layout: FlatLayout) -> Tensor:
+        """(N, H): frames and tokens, each through its own embedding, in sequence order."""
+        tokens = self.token_embedding(self.word(batch.token_ids), layout.token_positions)
+        projected = self.frame_projection(batch.frames.to(self.frame_projection.weight.dtype))
+        frames = self.frame_embedding(projected, layout.frame_positions)
+        source = torch.empty_like(layout.slots)
+        source[layout.token_rows] = torch.arange(len(tokens), device=source.device)
+        source[layout.frame_rows] = len(tokens) + torch.arange(len(frames), device=source.device)
+        return torch.cat([tokens, frames]).index_select(0, source)
+
+
+def initialise(module: nn.Module) -> None:
+    """BERT's initialisation: normal weights with standard deviation 0.02, zero biases."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INITIAL_STD)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,50 @@
+"""Heads that the pretraining objectives read the encoder with (system.md, section 3)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidvec.config import ModelConfig
+from vidvec.model.encoder import Encoded, initialise
+
+
+class PredictionHead(nn.Module):
+    """Linear → GELU → LayerNorm → Linear, as BERT predicts masked words."""
+
+    def __init__(self, config: ModelConfig, outputs: int) -> None:
+        super().__init__()
+        size = config.hidden_size
+        self.inner = nn.Linear(size, size)
+        self.norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
+        self.decoder = nn.Linear(size, outputs)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(n, H) to (n, outputs)."""
+        return self.decoder(self.norm(F.gelu(self.inner(hidden))))  # type: ignore[no-any-return]
+
+
+class PretrainingHeads(nn.Module):
+    """Tags of the video, words of the title, features of the frames.
+
+    Args:
+        config: With ``vocab_size``, ``frame_size`` and ``tags`` filled in. Without tags in the
+            vocabulary there is no tag head.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        from_cls = config.tag_from == "cls"
+        width = config.hidden_size if from_cls else config.embedding_size
+        self.tag_from = config.tag_from
+        self.tag = nn.Linear(width, config.tags) if config.tags else None
+        self.mlm = PredictionHead(config, config.vocab_size)
+        self.mfm = PredictionHead(config, config.frame_size)
+        self.apply(initialise)
+
+    def tag_logits(self, encoded: Encoded) -> Tensor | None:
+        """(B, C), or ``None`` where there is no tag head."""
+        if self.tag is None:
+            return None
+        read = encoded.cls if self.tag_from == "cls" else encoded.projected
+        return self.tag(F.relu(read))  # type: ignore[no-any-return]

@@ -1,0 +1,193 @@
+"""Models on disk.
+
+A checkpoint folder holds ``model.safetensors``, ``config.json``, ``recipe.toml``, ``tokenizer/``
+and a manifest. Nothing is ever unpickled but tensors (``weights_only=True``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vidvec import storage
+from vidvec.config import Recipe, load_recipe
+from vidvec.data.tokenizer import TitleTokenizer, load_tokenizer
+from vidvec.errors import FormatError
+from vidvec.model.encoder import VideoEncoder
+from vidvec.model.heads import PretrainingHeads
+
+KIND = "checkpoint"
+RUN_FILE = "run.json"
+
+
+@dataclass(slots=True)
+class VideoModel:
+    """An encoder and all that is needed to feed it.
+
+    Attributes:
+        encoder: The encoder.
+        heads: The pretraining heads, or ``None``.
+        tokenizer: That the encoder's word embeddings belong to.
+        recipe: With every size filled in.
+        tag_vocabulary: What the tag head's classes are.
+        frame_encoder: Identity of the frame encoder whose features it was trained on.
+        made_by: What came before: stage, corpus, start checkpoint.
+    """
+
+    encoder: VideoEncoder
+    heads: PretrainingHeads | None
+    tokenizer: TitleTokenizer
+    recipe: Recipe
+    tag_vocabulary: list[str]
+    frame_encoder: dict[str, Any]
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    def named_parameters(self) -> Iterable[tuple[str, torch.nn.Parameter]]:
+        """All parameters, named as in ``model.safetensors``."""
+        yield from self.encoder.named_parameters(prefix="encoder")
+        if self.heads is not None:
+            yield from self.heads.named_parameters(prefix="heads")
+
+    def to(self, device: torch.device | str) -> VideoModel:
+        """Moves the weights, in place."""
+        self.encoder.to(device)
+        if self.heads is not None:
+            self.heads.to(device)
+        return self
+
+
+def save_model(folder: Path, model: VideoModel) -> None:
+    """Writes a checkpoint into ``folder``, which the caller makes atomic."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.named_parameters()}
+    save_file(tensors, folder / "model.safetensors")
+    config = {
+        "model": model.recipe.model.model_dump(),
+        "pad_id": model.encoder.pad_id,
+        "heads": model.heads is not None,
+        "tag_vocabulary": model.tag_vocabulary,
+        "frame_encoder": model.frame_encoder,
+    }
+    storage.write_json(folder / "config.json", config)
+    (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
+    model.tokenizer.save(folder / "tokenizer")
+    storage.write_manifest(
+        folder,
+        KIND,
+        embedding_size=model.recipe.model.embedding_size,
+        recipe_hash=model.recipe.hash,
+        made_by=model.made_by,
+    )
+
+
+def checkpoint_folder(path: Path) -> Path:
+    """The checkpoint that a path means: itself, or a run's best (else its last).
+
+    Raises:
+        FormatError: There is no checkpoint.
+    """
+    if (path / "model.safetensors").is_file():
+        return path
+    if (path / RUN_FILE).is_file():
+        run = storage.read_json(path / RUN_FILE)
+        name = run.get("best") or run.get("last")
+        if name:
+            return path / "checkpoints" / str(name)
+        raise FormatError(f"run {path} has no checkpoint yet: it was stopped before the first")
+    raise FormatError(
+        f"{path} is no checkpoint and no run: it has neither model.safetensors nor {RUN_FILE}"
+    )
+
+
+def load_model(path: str | Path) -> VideoModel:
+    """Reads a checkpoint, or a run's best one; on the CPU, in evaluation mode.
+
+    Raises:
+        FormatError: It is missing, damaged or of another version; says which weights do not fit.
+    """
+    folder = checkpoint_folder(Path(path))
+    manifest = storage.read_manifest(folder, KIND)
+    config = storage.read_json(folder / "config.json")
+    recipe = load_recipe(folder / "recipe.toml")
+    model = VideoModel(
+        encoder=VideoEncoder(recipe.model, config["pad_id"]),
+        heads=PretrainingHeads(recipe.model) if config["heads"] else None,
+        tokenizer=load_tokenizer(folder / "tokenizer"),
+        recipe=recipe,
+        tag_vocabulary=config["tag_vocabulary"],
+        frame_encoder=config["frame_encoder"],
+        made_by=manifest["made_by"],
+    )
+    put_weights(model, read_tensors(folder / "model.safetensors"), str(folder))
+    model.encoder.eval()
+    if model.heads is not None:
+        model.heads.eval()
+    return model
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, or of a plain state dict in a ``.pth``/``.bin``.
+
+    Raises:
+        FormatError: The file is missing, damaged, or holds anything but tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FormatError(f"weights {path} are missing") from None
+    except (SafetensorError, OSError) as error:
+        raise FormatError(f"weights {path} cannot be read: {error}") from None
+    except Exception as error:  # what an unsafe or damaged pickle raises differs by version
+        raise FormatError(f"{path} is not a plain state dict of tensors: {error}") from None
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise FormatError(f"{path} is not a plain state dict of tensors")
+    return dict(state)
+
+
+def put_weights(
+    model: VideoModel, tensors: Mapping[str, Tensor], where: str, partial: bool = False
+) -> None:
+    """Copies tensors into the model's parameters of the same names.
+
+    Args:
+        model: Takes the weights.
+        tensors: By parameter name.
+        where: For the message.
+        partial: Parameters without a tensor keep what they have.
+
+    Raises:
+        FormatError: A shape differs; or, unless partial, a name is missing or unknown.
+    """
+    parameters = dict(model.named_parameters())
+    missing = sorted(parameters.keys() - tensors.keys())
+    unknown = sorted(tensors.keys() - parameters.keys())
+    if not partial and (missing or unknown):
+        raise FormatError(
+            f"{where}: weights do not fit the recipe: missing {_some(missing)}; "
+            f"unknown {_some(unknown)}"
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if name not in tensors:
+                continue
+            if tensors[name].shape != parameter.shape:
+                raise FormatError(
+                    f"{where}: {name} is {tuple(tensors[name].shape)}, expected "
+                    f"{tuple(parameter.shape)}"
+                )
+            parameter.copy_(tensors[name])
+
+
+def _some(names: list[str]) -> str:
+    return (
+        ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "none"
+    )

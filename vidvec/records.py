@@ -1,0 +1,134 @@
+"""The records that every stage speaks of.
+
+Letters for dimensions, here and in all files with tensors:
+
+    B  videos in a batch            F  frames of one video      ΣF  frames of a batch
+    D  width of a frame feature     T  title tokens of one video, special tokens included
+    N  tokens of a flat batch, ΣF + ΣT                          H  hidden size
+    E  width of the video vector    C  tags in the vocabulary   P  pairs
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One video: what is known of it, and its frame features.
+
+    Attributes:
+        id: Unique within a corpus.
+        title: May be empty.
+        speech_text: What is said in the video, where known.
+        screen_text: What is written in the picture, where known.
+        tags: ``None`` where nobody tagged the video; empty where it was tagged with nothing.
+        category: May be empty.
+        language: A BCP 47 code such as ``zh``, or empty.
+        duration_seconds: ``None`` where unknown.
+        frame_times_seconds: (F,) float32, when each frame is shown.
+        frames: (F, D) float16 features, one row a frame; F may be 0.
+        thumbnails: Small JPEG pictures in time order, for film strips.
+    """
+
+    id: str
+    title: str = ""
+    speech_text: str = ""
+    screen_text: str = ""
+    tags: tuple[str, ...] | None = None
+    category: str = ""
+    language: str = ""
+    duration_seconds: float | None = None
+    frame_times_seconds: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros(0, np.float32)
+    )
+    frames: NDArray[np.float16] = field(default_factory=lambda: np.zeros((0, 0), np.float16))
+    thumbnails: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One row of a source, before its video file (if it has one) is decoded.
+
+    Attributes:
+        where: Place in the source for messages, such as ``meta.jsonl:12``.
+        video: The metadata; with frames already where the source holds features.
+        file: The video file still to be decoded, or ``None``.
+    """
+
+    where: str
+    video: Video
+    file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that was left out.
+
+    Attributes:
+        where: Place in the source, such as ``meta.jsonl:12``.
+        id: The record's id where it could be read, else empty.
+        reason: A short stable code, counted in the closing line.
+        detail: What was found and what was expected.
+    """
+
+    where: str
+    id: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two videos and how similar people found them (higher is more similar)."""
+
+    id_1: str
+    id_2: str
+    score: float
+
+
+@dataclass(slots=True)
+class Batch:
+    """Videos side by side without padding.
+
+    Attributes:
+        frames: (ΣF, D) float16 or float32, original features of the videos in order.
+        frame_counts: (B,) int64.
+        token_ids: (ΣT,) int64, special tokens included.
+        token_counts: (B,) int64.
+        frame_mask: (ΣF,) bool, false on padding; ``None`` where there is no padding.
+        token_mask: (ΣT,) bool, likewise.
+        rows: (B,) int64, the videos' rows in the corpus.
+        tag_positions: (Σtags,) int64, positions in the tag vocabulary, video after video.
+        tag_counts: (B,) int64; −1 where the video was never tagged.
+    """
+
+    frames: torch.Tensor
+    frame_counts: torch.Tensor
+    token_ids: torch.Tensor
+    token_counts: torch.Tensor
+    frame_mask: torch.Tensor | None = None
+    token_mask: torch.Tensor | None = None
+    rows: torch.Tensor | None = None
+    tag_positions: torch.Tensor | None = None
+    tag_counts: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.frame_counts)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name in self.__slots__
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)

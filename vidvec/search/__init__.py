@@ -1,0 +1,1 @@
+"""INDEX → SERVE: nearest neighbours of videos and of words."""

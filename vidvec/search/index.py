@@ -1,0 +1,112 @@
+"""Exact search: the nearest vectors by cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from vidvec.data.corpus import Corpus
+from vidvec.embed.embedder import Encoder
+from vidvec.embed.fusion import load_fusion
+from vidvec.embed.vectors import Vectors
+from vidvec.errors import UsageError
+from vidvec.storage import read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A video found, and the cosine of its vector with the query's."""
+
+    id: str
+    cosine: float
+
+
+class ExactIndex:
+    """Compares a query with every vector.
+
+    Args:
+        vectors: To search in.
+    """
+
+    def __init__(self, vectors: Vectors) -> None:
+        self.vectors = vectors
+        self._index = faiss.IndexFlatIP(vectors.dimension)
+        self._index.add(_unit(vectors.matrix))
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, without: Sequence[str | None] | None = None
+    ) -> list[list[Hit]]:
+        """The k nearest videos of each query, nearest first.
+
+        Args:
+            queries: (queries, E).
+            k: How many.
+            without: For each query an id that is left out, such as the query's own.
+        """
+        if queries.shape[1] != self.vectors.dimension:
+            raise UsageError(
+                f"query vectors have {queries.shape[1]} numbers, {self.vectors.path} holds "
+                f"{self.vectors.dimension}"
+            )
+        count = min(k + (without is not None), len(self.vectors))
+        if count == 0:
+            return [[] for _ in queries]
+        cosines, rows = self._index.search(_unit(queries), count)
+        found = []
+        for place in range(len(queries)):
+            left_out = without[place] if without is not None else None
+            pairs = zip(rows[place], cosines[place], strict=True)
+            hits = [Hit(self.vectors.ids[row], float(cosine)) for row, cosine in pairs]
+            found.append([hit for hit in hits if hit.id != left_out][:k])
+        return found
+
+    def like(self, ids: Sequence[str], k: int) -> list[list[Hit]]:
+        """The k nearest videos of each of these, themselves left out."""
+        rows = [self.vectors.row(video) for video in ids]
+        return self.search(self.vectors.matrix[rows], k, without=list(ids))
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit = np.ascontiguousarray(vectors, np.float32).copy()
+    faiss.normalize_L2(unit)
+    return unit
+
+
+def encode_titles(vectors: Path, titles: Sequence[str]) -> NDArray[np.float32]:
+    """(titles, E) vectors of titles, by the models that made a folder of vectors.
+
+    Args:
+        vectors: Made by ``embed`` or, from several, by ``fuse``.
+        titles: Words to look for.
+
+    Raises:
+        UsageError: What made the vectors is not known.
+    """
+    made_by = read_manifest(vectors, "vectors")["made_by"]
+    if made_by["stage"] == "embed":
+        return Encoder.load(made_by["checkpoint"]).encode(list(titles))
+    if made_by["stage"] == "fuse":
+        members = [encode_titles(Path(member), titles) for member in made_by["members"]]
+        return load_fusion(vectors).apply(members)
+    raise UsageError(f"{vectors} was made by {made_by['stage']}: titles cannot be encoded for it")
+
+
+def corpus_of(vectors: Path, given: Path | None = None) -> Corpus | None:
+    """The corpus whose videos a folder of vectors holds; ``None`` where it is gone.
+
+    Args:
+        vectors: Made by ``embed`` or ``fuse``.
+        given: Opened instead, where not ``None``.
+    """
+    if given is not None:
+        return Corpus(given)
+    made_by = read_manifest(vectors, "vectors")["made_by"]
+    if made_by["stage"] == "fuse":
+        return corpus_of(Path(made_by["members"][0]))
+    path = Path(made_by.get("corpus", ""))
+    return Corpus(path) if (path / "manifest.json").is_file() else None

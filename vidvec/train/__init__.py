@@ -1,0 +1,1 @@
+"""OBJECTIVE → TRAINER: masks, losses, optimiser, checkpoints and the loop."""

@@ -1,0 +1,132 @@
+"""A run's checkpoints: all that exact resumption needs, there whole or not at all.
+
+    RUN/
+      run.json               which checkpoint is last, which is best, and the best score
+      checkpoints/step-N/    a checkpoint (see ``vidvec.model.weights``) and state/
+      metrics.jsonl          one line a logged step or validation
+      tensorboard/           the same as curves
+
+``run.json`` is replaced by rename after a checkpoint is complete, so a run killed at any moment has
+its last complete checkpoint. Only the last and the best are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from vidvec import storage
+from vidvec.errors import FormatError
+from vidvec.model.weights import RUN_FILE, VideoModel, put_weights, read_tensors, save_model
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: Steps done.
+        best: Lowest validation score so far, ``None`` before the first.
+        best_step: When that was.
+        metrics_bytes: Length of ``metrics.jsonl`` that belongs to the steps done.
+    """
+
+    step: int = 0
+    best: float | None = None
+    best_step: int = 0
+    metrics_bytes: int = 0
+
+
+def save_checkpoint(
+    run: Path,
+    model: VideoModel,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    facts: dict[str, Any],
+) -> None:
+    """Writes the checkpoint of ``progress.step`` and points ``run.json`` at it.
+
+    Args:
+        run: The run's folder.
+        model, optimizer, progress: Their state now.
+        facts: What a resumed run must have in common with this one.
+    """
+    name = f"step-{progress.step:08d}"
+    with storage.atomic_path(run / "checkpoints" / name) as folder:
+        save_model(folder, model)
+        state = folder / "state"
+        state.mkdir()
+        save_file(_optimizer_tensors(model, optimizer), state / "optimizer.safetensors")
+        save_file(_rng_tensors(), state / "rng.safetensors")
+        storage.write_json(state / "progress.json", asdict(progress))
+    best = f"step-{progress.best_step:08d}" if progress.best is not None else None
+    storage.write_json(run / RUN_FILE, {"last": name, "best": best, "facts": facts})
+    for folder in (run / "checkpoints").iterdir():
+        if folder.name not in (name, best):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def restore_checkpoint(
+    run: Path, model: VideoModel, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
+) -> Progress | None:
+    """Puts a run's last checkpoint back; ``None`` where the run has none.
+
+    Raises:
+        FormatError: The run was made with other settings or another corpus.
+    """
+    if not (run / RUN_FILE).is_file():
+        return None
+    pointers = storage.read_json(run / RUN_FILE)
+    different = [key for key in facts if pointers["facts"].get(key) != facts[key]]
+    if different:
+        found = ", ".join(
+            f"{key} {pointers['facts'].get(key)}, now {facts[key]}" for key in different
+        )
+        raise FormatError(
+            f"run {run} was made with other settings ({found}): give a new folder, or --restart to "
+            "throw it away"
+        )
+    folder = run / "checkpoints" / pointers["last"]
+    put_weights(model, read_tensors(folder / "model.safetensors"), str(folder))
+    _restore_optimizer(model, optimizer, load_file(folder / "state" / "optimizer.safetensors"))
+    _restore_rng(load_file(folder / "state" / "rng.safetensors"))
+    return Progress(**storage.read_json(folder / "state" / "progress.json"))
+
+
+def _optimizer_tensors(
+    model: VideoModel, optimizer: torch.optim.Optimizer
+) -> dict[str, torch.Tensor]:
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}/{key}": value.detach().cpu().contiguous()
+        for parameter, values in optimizer.state.items()
+        for key, value in values.items()
+    }
+
+
+def _restore_optimizer(
+    model: VideoModel, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+) -> None:
+    parameters = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        parameter_name, key = name.rsplit("/", 1)
+        parameter = parameters[parameter_name]
+        optimizer.state[parameter][key] = tensor.to(parameter.device)
+
+
+def _rng_tensors() -> dict[str, torch.Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _restore_rng(states: dict[str, torch.Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

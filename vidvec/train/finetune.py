@@ -1,0 +1,143 @@
+"""Finetuning on scored pairs: the cosine of two vectors learns the score's rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidvec import metrics
+from vidvec.config import Recipe
+from vidvec.data.batches import BatchBuilder
+from vidvec.data.corpus import Corpus
+from vidvec.data.splits import rank_normalise, split_pairs
+from vidvec.errors import UsageError
+from vidvec.model.weights import VideoModel, load_model
+from vidvec.records import Batch
+from vidvec.train.objectives import cosine_mse
+from vidvec.train.pretrain import new_model, run_facts
+from vidvec.train.task import EpochOrder, default_device
+from vidvec.train.trainer import OnStep, TrainReport, train
+
+VALIDATION_BATCH = 64
+
+
+class FinetuneTask:
+    """Finetuning on a corpus's pairs.
+
+    Args:
+        model: Trained in place; its pretraining heads are dropped.
+        corpus: With scored pairs.
+    """
+
+    name = "finetune"
+    unit = "pairs"
+
+    def __init__(self, model: VideoModel, corpus: Corpus) -> None:
+        model.heads = None
+        self.model = model
+        self.stage = model.recipe.finetune
+        self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
+        pairs = corpus.pairs()
+        if not pairs:
+            raise UsageError(f"{corpus.path} has no scored pairs: ingest it with --pairs FILE")
+        self.split = split_pairs(pairs, self.stage.split)
+        if not len(self.split.train):
+            raise UsageError(
+                f"none of the {len(pairs)} pairs of {corpus.path} is left to train on with the "
+                f"{self.stage.split} split: add pairs, or set finetune.split=published"
+            )
+        rows = [(corpus.row(pair.id_1), corpus.row(pair.id_2)) for pair in pairs]
+        self._rows = np.array(rows, np.int64)
+        scores = np.array([pair.score for pair in pairs], np.float64)
+        self._scores = scores
+        self._targets = rank_normalise(scores) if self.stage.rank_normalise else scores
+        seed, size, chosen = model.recipe.seed, self.stage.batch_size, self.split.train
+
+        def epoch(number: int) -> list[NDArray[np.int64]]:
+            order = chosen[np.random.default_rng([seed, number]).permutation(len(chosen))]
+            return [order[start : start + size] for start in range(0, len(order), size)]
+
+        self._order = EpochOrder(epoch)
+        self.epoch_steps = self._order.epoch_steps
+        self._device = next(model.encoder.parameters()).device
+
+    def batch(self, step: int) -> tuple[Batch, Tensor]:
+        """See ``Task``: all first videos, then all second ones, and the (P,) targets."""
+        pairs = self._order(step)
+        rows = self._rows[pairs].T.reshape(-1)
+        return self._builder.build(rows), torch.from_numpy(self._targets[pairs]).float()
+
+    def losses(self, batch: tuple[Batch, Tensor], step: int) -> dict[str, Tensor]:
+        """See ``Task``."""
+        videos, targets = batch
+        vectors = self.model.encoder(videos.to(self._device)).vectors
+        return {"loss": cosine_mse(vectors, targets.to(self._device))}
+
+    def validate(self) -> dict[str, float]:
+        """Spearman and MSE on the validation pairs; ``score`` is the MSE, as published."""
+        chosen = self.split.validation
+        if not len(chosen):
+            return {}
+        rows = np.unique(self._rows[chosen])
+        rows = rows[np.argsort(self._builder.lengths[rows], kind="stable")]
+        vectors = np.empty((len(rows), self.model.recipe.model.embedding_size), np.float32)
+        for start in range(0, len(rows), VALIDATION_BATCH):
+            batch = self._builder.build(rows[start : start + VALIDATION_BATCH]).to(self._device)
+            vectors[start : start + len(batch)] = self.model.encoder(batch).vectors.cpu().numpy()
+        place = np.argsort(rows)
+        first, second = (
+            vectors[place[np.searchsorted(rows[place], self._rows[chosen, side])]]
+            for side in (0, 1)
+        )
+        cosines = metrics.cosines(first, second)
+        error = metrics.mse(cosines, self._targets[chosen])
+        rank = metrics.spearman(cosines, self._scores[chosen])
+        return {"mse": error, "spearman": rank, "score": error}
+
+
+def start_model(start: Path | None, recipe: Recipe, corpus: Corpus) -> VideoModel:
+    """The model to finetune: a checkpoint with the recipe's training settings, or a new one.
+
+    Raises:
+        UsageError: The checkpoint was trained on frames of another encoder.
+    """
+    if start is None:
+        return new_model(recipe, corpus)
+    model = load_model(start)
+    if corpus.frame_size and model.frame_encoder != corpus.frame_encoder:
+        raise UsageError(
+            f"{start} was trained on frames of {model.frame_encoder['name']}, {corpus.path} holds "
+            f"frames of {corpus.frame_encoder['name']}: the two do not fit"
+        )
+    model.recipe = recipe.model_copy(update={"model": model.recipe.model})
+    return model
+
+
+def finetune(
+    corpus_path: Path,
+    run: Path,
+    recipe: Recipe,
+    start: Path | None = None,
+    on_step: OnStep | None = None,
+) -> TrainReport:
+    """Finetunes a model on a corpus's pairs, or carries on with a run that was stopped.
+
+    Args:
+        corpus_path: A complete corpus with pairs.
+        run: The run's folder.
+        recipe: Its ``finetune`` section; the model's shape is the checkpoint's where one is given.
+        start: A pretrained checkpoint or run; ``None``: a new model.
+        on_step: See ``train``.
+    """
+    corpus = Corpus(corpus_path)
+    torch.manual_seed(recipe.seed)
+    model = start_model(start, recipe, corpus).to(default_device())
+    made_by = {"stage": "finetune", "corpus": str(corpus_path)}
+    model.made_by = {**made_by, "start": str(start) if start else ""}
+    task = FinetuneTask(model, corpus)
+    facts = run_facts(corpus, recipe, start=str(start) if start else "")
+    return train(task, run, facts, on_step)

@@ -1,0 +1,116 @@
+"""Which title tokens and frames are masked, drawn on the device from a hash.
+
+A draw depends on the seed, the step, the video's row and the position in it, and on nothing else:
+the same masks come out however videos are put together into batches, with padding or without, on
+CPU and GPU alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vidvec.model.layout import FlatLayout, owners
+from vidvec.records import Batch
+
+REPLACED_BY_MASK = 0.8
+REPLACED_BY_RANDOM = 0.1
+# Each frame is chosen with this share of the rate (system.md, section 3).
+FRAME_SHARE = 0.9
+
+_MULTIPLIERS = (-0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15)  # splitmix64's, as signed int64
+_GOLDEN = -0x61C8864680B583EB
+
+
+def _shift(values: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64, whose own shift keeps the sign."""
+    return (values >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(values: Tensor) -> Tensor:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014), on int64 that wraps around."""
+    values = (values ^ _shift(values, 30)) * _MULTIPLIERS[0]
+    values = (values ^ _shift(values, 27)) * _MULTIPLIERS[1]
+    return values ^ _shift(values, 31)
+
+
+def hash_uniform(seed: int, step: int, stream: int, rows: Tensor, positions: Tensor) -> Tensor:
+    """Uniform numbers in [0, 1), one for each (row, position), float64.
+
+    Args:
+        seed, step, stream: Fix the draw; streams are independent of each other.
+        rows, positions: (n,) int64.
+    """
+    key = torch.full_like(rows, seed)
+    for part in (torch.full_like(rows, step), torch.full_like(rows, stream), rows, positions):
+        key = _mix(key + _GOLDEN) ^ (part + _GOLDEN)
+    return _shift(_mix(key + _GOLDEN), 11).to(torch.float64) * 2.0**-53
+
+
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """A batch with masks drawn.
+
+    Attributes:
+        token_ids: (ΣT,) to be read instead of the originals.
+        token_targets: (M,) positions in ``token_ids`` to be predicted.
+        frames: (ΣF, D) to be read instead of the originals: zeros where masked.
+        frame_targets: (M',) positions in ``frames`` to be predicted.
+    """
+
+    token_ids: Tensor
+    token_targets: Tensor
+    frames: Tensor
+    frame_targets: Tensor
+
+
+def mask_batch(
+    batch: Batch,
+    layout: FlatLayout,
+    *,
+    seed: int,
+    step: int,
+    mlm_rate: float,
+    mfm_rate: float,
+    special_ids: Mapping[str, int],
+    vocab_size: int,
+) -> Masked:
+    """Draws the masks of a step (system.md, section 3).
+
+    Title tokens: ``mlm_rate`` of them, never special ones; of those 80 % become ``[MASK]``, 10 % a
+    random token, 10 % stay. Frames: each with ``0.9 × mfm_rate``, set to zeros.
+    """
+    if batch.rows is None:
+        raise ValueError("masks need batch.rows: they are drawn for rows of a corpus")
+    rows = batch.rows[owners(batch.token_counts, len(batch.token_ids))]
+
+    def draw(stream: int) -> Tensor:
+        return hash_uniform(seed, step, stream, rows, layout.token_positions)
+
+    special = torch.tensor(sorted(special_ids.values()), device=batch.token_ids.device)
+    chosen = (draw(0) < mlm_rate) & ~torch.isin(batch.token_ids, special)
+    if batch.token_mask is not None:
+        chosen &= batch.token_mask
+    kind = draw(1)
+    random_ids = (draw(2) * vocab_size).long()
+    token_ids = torch.where(
+        chosen & (kind < REPLACED_BY_MASK), special_ids["mask"], batch.token_ids
+    )
+    by_random = chosen & (kind >= REPLACED_BY_MASK) & (kind < REPLACED_BY_MASK + REPLACED_BY_RANDOM)
+    token_ids = torch.where(by_random, random_ids, token_ids)
+
+    frame_rows = batch.rows[owners(batch.frame_counts, len(batch.frames))]
+    hidden = (
+        hash_uniform(seed, step, 3, frame_rows, layout.frame_positions) < FRAME_SHARE * mfm_rate
+    )
+    if batch.frame_mask is not None:
+        hidden &= batch.frame_mask
+    return Masked(
+        token_ids=token_ids,
+        token_targets=chosen.nonzero().squeeze(1),
+        frames=batch.frames.masked_fill(hidden[:, None], 0),
+        frame_targets=hidden.nonzero().squeeze(1),
+    )

@@ -1,0 +1,125 @@
+"""The losses, each a function of what a batch was encoded to (system.md, sections 3 and 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vidvec.model.encoder import Encoded
+from vidvec.model.heads import PretrainingHeads
+from vidvec.model.layout import owners
+from vidvec.records import Batch
+from vidvec.train.masking import Masked
+
+
+def tag_loss(logits: Tensor, tag_positions: Tensor, tag_counts: Tensor) -> Tensor:
+    """Binary cross entropy, averaged over the videos that were tagged and over all classes.
+
+    Args:
+        logits: (B, C).
+        tag_positions: (Σtags,) classes, video after video.
+        tag_counts: (B,); −1 where nobody tagged the video, which then has no say.
+
+    Returns:
+        A scalar, 0 where no video was tagged.
+    """
+    tagged = tag_counts >= 0
+    targets = torch.zeros_like(logits)
+    video = owners(tag_counts.clamp(min=0), len(tag_positions))
+    targets[video, tag_positions] = 1
+    each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
+    return (each * tagged).sum() / tagged.sum().clamp(min=1)
+
+
+def masked_language_loss(
+    heads: PretrainingHeads, encoded: Encoded, targets: Tensor, token_ids: Tensor
+) -> Tensor:
+    """Cross entropy of the masked tokens; the head runs on these alone. 0 where none is masked.
+
+    Args:
+        heads: Give the logits.
+        encoded: Of the masked batch.
+        targets: (M,) masked positions among the tokens.
+        token_ids: (ΣT,) original tokens.
+    """
+    logits = heads.mlm(encoded.tokens[targets])
+    losses = F.cross_entropy(logits.float(), token_ids[targets], reduction="sum")
+    return losses / max(1, len(targets))
+
+
+def masked_frame_loss(
+    heads: PretrainingHeads,
+    encoded: Encoded,
+    targets: Tensor,
+    frames: Tensor,
+    frame_mask: Tensor | None,
+) -> Tensor:
+    """Noise-contrastive loss of the masked frames. 0 where none is masked.
+
+    The prediction for a masked frame is multiplied (dot product, no temperature) with the original
+    features of every real frame of the batch; its own is the class.
+
+    Args:
+        heads: Give the predictions.
+        encoded: Of the masked batch.
+        targets: (M,) masked positions among the frames.
+        frames: (ΣF, D) original features.
+        frame_mask: (ΣF,) bool, false on padding, which is no candidate; ``None``: all are real.
+    """
+    predictions = heads.mfm(encoded.frames[targets]).float()
+    logits = predictions @ frames.to(predictions.dtype).T
+    if frame_mask is not None:
+        logits = logits.masked_fill(~frame_mask, -torch.inf)
+    return F.cross_entropy(logits, targets, reduction="sum") / max(1, len(targets))
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """Weights of the three pretraining losses in their sum."""
+
+    tag: float
+    mlm: float
+    mfm: float
+
+
+def pretraining_losses(
+    heads: PretrainingHeads, encoded: Encoded, batch: Batch, masked: Masked, weights: LossWeights
+) -> dict[str, Tensor]:
+    """The losses that have a weight, unweighted, and their weighted sum as ``loss``.
+
+    Args:
+        heads: The pretraining heads.
+        encoded: Of the masked batch.
+        batch: The original batch, filled as the encoder read it.
+        masked: What was masked.
+        weights: 0 leaves a loss out.
+    """
+    losses: dict[str, Tensor] = {}
+    if weights.tag and batch.tag_positions is not None and batch.tag_counts is not None:
+        logits = heads.tag_logits(encoded)
+        if logits is not None:
+            losses["tag"] = tag_loss(logits.float(), batch.tag_positions, batch.tag_counts)
+    if weights.mlm:
+        targets = masked.token_targets
+        losses["mlm"] = masked_language_loss(heads, encoded, targets, batch.token_ids)
+    if weights.mfm:
+        targets = masked.frame_targets
+        losses["mfm"] = masked_frame_loss(heads, encoded, targets, batch.frames, batch.frame_mask)
+    total = encoded.projected.new_zeros(())
+    for name, loss in losses.items():
+        total = total + getattr(weights, name) * loss
+    return {**losses, "loss": total}
+
+
+def cosine_mse(vectors: Tensor, targets: Tensor) -> Tensor:
+    """Mean squared error between the cosine of each pair and its target.
+
+    Args:
+        vectors: (2P, E) of length 1, all first videos and then all second ones.
+        targets: (P,) rank-normalised scores.
+    """
+    first, second = vectors.chunk(2)
+    return F.mse_loss((first * second).sum(-1), targets.to(vectors.dtype))

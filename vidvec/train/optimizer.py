@@ -1,0 +1,67 @@
+"""Parameter groups with two learning rates, and the schedule (system.md, section 4)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from vidvec.config import StageConfig
+from vidvec.model.weights import VideoModel
+
+_PARTS = {
+    "encoder.frame_projection": "frames",
+    "encoder.frame_embedding": "frame_embeddings",
+    "encoder.pool": "pool",
+    "encoder.projection": "projection",
+    "heads.tag": "tag_head",
+    "heads.mlm": "mlm_head",
+    "heads.mfm": "mfm_head",
+}
+
+
+def part_of(name: str) -> str:
+    """The part of the model that a parameter belongs to, as recipes name it; else ``trunk``."""
+    return _PARTS.get(".".join(name.split(".")[:2]), "trunk")
+
+
+def decays(name: str) -> bool:
+    """Whether weight decay applies: everywhere but to biases and LayerNorm weights."""
+    return not (name.endswith(".bias") or "norm.weight" in name)
+
+
+def make_optimizer(model: VideoModel, stage: StageConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) over up to four groups: two rates, with and without decay.
+
+    Each group keeps its full rate as ``base_lr``; ``set_learning_rates`` scales it.
+    """
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        high = part_of(name) in stage.high_rate_parts
+        rate = stage.high_learning_rate if high else stage.learning_rate
+        decay = stage.weight_decay if decays(name) else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    settings: list[dict[str, Any]] = [
+        {"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay}
+        for (rate, decay), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    return torch.optim.AdamW(settings, eps=stage.adam_eps, fused=True)
+
+
+def schedule(step: int, steps: int, warmup_share: float) -> float:
+    """Factor on the learning rate at ``step`` (from 0) of ``steps``.
+
+    Rises linearly over the first ``warmup_share`` of the steps to 1, then falls as half a cosine
+    to 0.
+    """
+    warmup = int(warmup_share * steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Sets every group's rate to its full rate times ``factor``."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor

@@ -1,0 +1,164 @@
+"""Pretraining: tags, masked words, masked frames."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vidvec.config import Recipe
+from vidvec.data.batches import BatchBuilder, epoch_batches
+from vidvec.data.corpus import Corpus
+from vidvec.data.splits import fold
+from vidvec.data.tokenizer import load_tokenizer
+from vidvec.errors import UsageError
+from vidvec.model.bert import bert_shape, fetch_pretrained, start_from_bert
+from vidvec.model.encoder import VideoEncoder
+from vidvec.model.heads import PretrainingHeads
+from vidvec.model.layout import flat_layout
+from vidvec.model.weights import VideoModel
+from vidvec.records import Batch
+from vidvec.train.masking import mask_batch
+from vidvec.train.objectives import LossWeights, pretraining_losses
+from vidvec.train.task import EpochOrder, default_device
+from vidvec.train.trainer import OnStep, TrainReport, train
+
+# The masks of validation batches do not change from one validation to the next.
+VALIDATION_STEP = -1
+
+
+def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
+    """A model with the recipe's shape, sized for a corpus; from ``model.init`` or from scratch.
+
+    Random weights come from PyTorch's global generator, seeded with the recipe's seed.
+    """
+    start = fetch_pretrained(recipe.model.init) if recipe.model.init else None
+    tokenizer = load_tokenizer(start or corpus.path / "tokenizer")
+    vocabulary = corpus.tag_vocabulary
+    sizes = {
+        **(bert_shape(start) if start else {}),
+        "vocab_size": tokenizer.vocab_size,
+        "frame_size": max(1, corpus.frame_size),
+        "tags": len(vocabulary),
+    }
+    config = recipe.model.model_copy(update=sizes)
+    torch.manual_seed(recipe.seed)
+    model = VideoModel(
+        encoder=VideoEncoder(config, tokenizer.special_ids["pad"]),
+        heads=PretrainingHeads(config),
+        tokenizer=tokenizer,
+        recipe=recipe.model_copy(update={"model": config}),
+        tag_vocabulary=vocabulary,
+        frame_encoder=corpus.frame_encoder,
+    )
+    if start:
+        start_from_bert(model, start)
+    return model
+
+
+class PretrainTask:
+    """Pretraining on a corpus's videos.
+
+    Args:
+        model: Trained in place.
+        corpus: Its videos; those that ``recipe.pretrain`` leaves out are not looked at.
+    """
+
+    name = "pretrain"
+    unit = "videos"
+
+    def __init__(self, model: VideoModel, corpus: Corpus) -> None:
+        if model.heads is None:
+            raise UsageError("the model to pretrain has no pretraining heads: it was finetuned")
+        self.model, self.heads = model, model.heads
+        self.stage = model.recipe.pretrain
+        self._seed = model.recipe.seed
+        self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
+        rows, self._held = self._rows(corpus)
+        if not len(rows):
+            raise UsageError(f"no video of {corpus.path} is left to pretrain on")
+        self.videos = len(rows)
+        lengths = self._builder.lengths[rows]
+        size = self.stage.batch_size
+        self._order = EpochOrder(
+            lambda epoch: epoch_batches(rows, lengths, size, self._seed, epoch)
+        )
+        self.epoch_steps = self._order.epoch_steps
+        self._weights = LossWeights(
+            self.stage.tag_weight, self.stage.mlm_weight, self.stage.mfm_weight
+        )
+        self._device = next(model.encoder.parameters()).device
+
+    def _rows(self, corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows to train on and rows held out; the latter by a hash of the id, on any machine."""
+        rows = np.arange(len(corpus))
+        if self.stage.videos == "train":
+            scored = {video for pair in corpus.pairs() for video in (pair.id_1, pair.id_2)}
+            keep = [not (video in scored and fold(video) == 0) for video in corpus.ids]
+            rows = rows[np.array(keep, bool)]
+        keys = [hashlib.sha256(f"held {corpus.ids[row]}".encode()).digest() for row in rows]
+        held = sorted(range(len(rows)), key=keys.__getitem__)
+        held = held[: round(self.stage.validation_share * len(rows))]
+        return np.delete(rows, held), rows[np.sort(np.array(held, np.int64))]
+
+    def batch(self, step: int) -> Batch:
+        """See ``Task``."""
+        return self._builder.build(self._order(step))
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """See ``Task``: masks are drawn here, on the device."""
+        model = self.model
+        batch = model.encoder.filled(batch.to(self._device))
+        masked = mask_batch(
+            batch,
+            flat_layout(batch, model.recipe.model.order),
+            seed=self._seed,
+            step=step,
+            mlm_rate=self.stage.mlm_rate if self.stage.mlm_weight else 0.0,
+            mfm_rate=self.stage.mfm_rate if self.stage.mfm_weight else 0.0,
+            special_ids=model.tokenizer.special_ids,
+            vocab_size=model.recipe.model.vocab_size,
+        )
+        encoded = model.encoder(batch, token_ids=masked.token_ids, frames=masked.frames)
+        return pretraining_losses(self.heads, encoded, batch, masked, self._weights)
+
+    def validate(self) -> dict[str, float]:
+        """Mean losses of the held-out videos; ``score`` is their weighted sum."""
+        if not len(self._held):
+            return {}
+        sums: dict[str, float] = {}
+        size = self.stage.batch_size
+        for start in range(0, len(self._held), size):
+            rows = self._held[start : start + size]
+            for name, loss in self.losses(self._builder.build(rows), VALIDATION_STEP).items():
+                sums[name] = sums.get(name, 0.0) + float(loss) * len(rows)
+        means = {name: value / len(self._held) for name, value in sums.items()}
+        return {**means, "score": means["loss"]}
+
+
+def run_facts(corpus: Corpus, recipe: Recipe, **more: Any) -> dict[str, Any]:
+    """What a run must have in common with the one it continues."""
+    shards = hashlib.sha256(str(corpus.manifest["shards"]).encode()).hexdigest()[:12]
+    return {"recipe": recipe.hash, "corpus": shards, **more}
+
+
+def pretrain(
+    corpus_path: Path, run: Path, recipe: Recipe, on_step: OnStep | None = None
+) -> TrainReport:
+    """Pretrains a new model on a corpus, or carries on with a run that was stopped.
+
+    Args:
+        corpus_path: A complete corpus.
+        run: The run's folder.
+        recipe: Model and ``pretrain`` section.
+        on_step: See ``train``.
+    """
+    corpus = Corpus(corpus_path)
+    model = new_model(recipe, corpus).to(default_device())
+    model.made_by = {"stage": "pretrain", "corpus": str(corpus_path)}
+    return train(PretrainTask(model, corpus), run, run_facts(corpus, recipe), on_step)

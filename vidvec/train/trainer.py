@@ -1,0 +1,192 @@
+"""The training loop: fetch, step, maybe log, maybe evaluate, maybe save."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidvec import storage
+from vidvec.data.batches import prefetch
+from vidvec.errors import VidvecError
+from vidvec.train.checkpoint import Progress, restore_checkpoint, save_checkpoint
+from vidvec.train.optimizer import make_optimizer, schedule, set_learning_rates
+from vidvec.train.task import Task
+
+LOG_EVERY = 10
+OnStep = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What a run came to.
+
+    Attributes:
+        steps: Steps done, those before a resumption included.
+        resumed_at: Where this process began.
+        best: Lowest validation score, ``None`` where nothing was held out.
+        best_step: When that was.
+        seconds: Of this process.
+    """
+
+    steps: int
+    resumed_at: int
+    best: float | None
+    best_step: int
+    seconds: float
+
+
+def train(
+    task: Task,
+    run: Path,
+    facts: dict[str, Any],
+    on_step: OnStep | None = None,
+) -> TrainReport:
+    """Trains until the stage's epochs are done, from the run's last checkpoint where it has one.
+
+    Args:
+        task: The stage.
+        run: The run's folder, new or to be continued.
+        facts: What the run's settings and corpus are; a run is only continued with the same.
+        on_step: Called with steps done, all steps, and the latest figures.
+
+    Raises:
+        VidvecError: The loss became NaN or infinite; says where and what to try.
+    """
+    started = time.monotonic()
+    steps = task.stage.epochs * task.epoch_steps
+    optimizer = make_optimizer(task.model, task.stage)
+    storage.remove_leftovers(run / "checkpoints")
+    progress = restore_checkpoint(run, task.model, optimizer, facts) or Progress()
+    resumed_at = progress.step
+    with _Log(run, progress) as log:
+        for batch in prefetch(range(progress.step, steps), task.batch):
+            losses = train_step(task, optimizer, batch, progress.step, steps)
+            progress.step += 1
+            log.step(progress.step, task, losses, optimizer)
+            if _due(progress.step, task.stage.evaluate_every or task.epoch_steps, steps):
+                _evaluate(task, progress, log)
+            if _due(progress.step, _checkpoint_every(task), steps):
+                progress.metrics_bytes = log.position()
+                save_checkpoint(run, task.model, optimizer, progress, facts)
+            if on_step is not None:
+                on_step(progress.step, steps, log.latest)
+    return TrainReport(
+        progress.step, resumed_at, progress.best, progress.best_step, time.monotonic() - started
+    )
+
+
+def train_step(
+    task: Task, optimizer: torch.optim.Optimizer, batch: Any, step: int, steps: int
+) -> dict[str, torch.Tensor]:
+    """One step of pure compute: forward, backward, clip, update."""
+    set_learning_rates(optimizer, schedule(step, steps, task.stage.warmup_share))
+    _set_mode(task, training=True)
+    optimizer.zero_grad(set_to_none=True)
+    losses = task.losses(batch, step)
+    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    if task.stage.clip_norm:
+        parameters = [parameter for _, parameter in task.model.named_parameters()]
+        torch.nn.utils.clip_grad_norm_(parameters, task.stage.clip_norm)
+    optimizer.step()
+    return {name: loss.detach() for name, loss in losses.items()}
+
+
+def _set_mode(task: Task, training: bool) -> None:
+    task.model.encoder.train(training)
+    if task.model.heads is not None:
+        task.model.heads.train(training)
+
+
+def _due(step: int, every: int, steps: int) -> bool:
+    return step % every == 0 or step == steps
+
+
+def _checkpoint_every(task: Task) -> int:
+    return task.stage.checkpoint_every or task.stage.evaluate_every or task.epoch_steps
+
+
+def _evaluate(task: Task, progress: Progress, log: _Log) -> None:
+    _set_mode(task, training=False)
+    with torch.no_grad():
+        figures = task.validate()
+    if not figures:
+        return
+    if progress.best is None or figures["score"] < progress.best:
+        progress.best, progress.best_step = figures["score"], progress.step
+    log.validation(progress.step, figures)
+
+
+class _Log:
+    """Figures to ``metrics.jsonl`` and TensorBoard, every ``LOG_EVERY`` steps."""
+
+    def __init__(self, run: Path, progress: Progress) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        run.mkdir(parents=True, exist_ok=True)
+        self._file = (run / "metrics.jsonl").open("ab")
+        # What a killed run wrote after its last checkpoint is done again.
+        self._file.truncate(progress.metrics_bytes)
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=progress.step + 1)
+        self._losses: list[dict[str, torch.Tensor]] = []
+        self._since, self._step = time.monotonic(), progress.step
+        self.latest: dict[str, float] = {}
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._board.close()
+
+    def position(self) -> int:
+        """Bytes written so far."""
+        self._file.flush()
+        return self._file.seek(0, 2)
+
+    def step(
+        self,
+        step: int,
+        task: Task,
+        losses: dict[str, torch.Tensor],
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        """Notes a step's losses, and writes their means when it is time."""
+        self._losses.append(losses)
+        if step % LOG_EVERY and step % task.epoch_steps:
+            return
+        figures = {
+            name: float(torch.stack([item[name] for item in self._losses]).mean())
+            for name in self._losses[0]
+        }
+        if not math.isfinite(figures["loss"]):
+            bad = ", ".join(name for name in figures if not math.isfinite(figures[name]))
+            raise VidvecError(
+                f"{task.name}: {bad} became {figures['loss']} by step {step}: lower "
+                f"{task.name}.learning_rate, or set {task.name}.clip_norm=1"
+            )
+        rate = optimizer.param_groups[-1]["lr"]
+        seconds = time.monotonic() - self._since
+        speed = (step - self._step) * task.stage.batch_size / max(seconds, 1e-9)
+        self.latest = {**figures, "learning_rate": rate, f"{task.unit}_per_second": speed}
+        self._write(step, "train", {"epoch": step / task.epoch_steps, **self.latest})
+        self._losses, self._since, self._step = [], time.monotonic(), step
+
+    def validation(self, step: int, figures: dict[str, float]) -> None:
+        """Writes a validation's figures."""
+        self._write(step, "validation", figures)
+        self.latest = {**self.latest, "validation": figures["score"]}
+        self._since = time.monotonic()
+
+    def _write(self, step: int, kind: str, figures: dict[str, float]) -> None:
+        record = {"step": step, "kind": kind, **figures}
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+        for name, value in figures.items():
+            self._board.add_scalar(f"{kind}/{name}", value, step)
