@@ -58,7 +58,10 @@ def made_pairs(videos: list[Video], count: int, seed: int = 0) -> list[Pair]:
 
 
 def write_corpus(
-    path: Path, videos: list[Video], pairs: list[Pair] = [], shards: int = 2  # noqa: B006
+    path: Path,
+    videos: list[Video],
+    pairs: list[Pair] = [],
+    shards: int = 2,  # noqa: B006
 ) -> store.Corpus:
     """A corpus on disk, without going through a source."""
     entries = []

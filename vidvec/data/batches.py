@@ -78,7 +78,8 @@ def _tokenize(
 def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """The indices start, start + 1, …, start + count − 1 of every range, one after the other."""
     ends = np.cumsum(counts)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
+    within = np.arange(int(ends[-1]) if len(ends) else 0, dtype=np.int64)
+    return within + np.repeat(starts - (ends - counts), counts)
 
 
 class TitleLayout:

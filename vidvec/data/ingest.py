@@ -248,9 +248,9 @@ class _Writer:
             (self.path / folder).mkdir(exist_ok=True)
             storage.remove_leftovers(self.path / folder)
             listed = {entry["file"] for entry in self.manifest["shards"]}
-            for file in (self.path / folder).iterdir():
-                if file.name not in listed:
-                    file.unlink()
+            for shard in (self.path / folder).iterdir():
+                if shard.name not in listed:
+                    shard.unlink()
         with (self.path / "rejects.jsonl").open("ab") as file:
             file.truncate(self.manifest["rejects_bytes"])
 

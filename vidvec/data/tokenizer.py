@@ -39,11 +39,12 @@ class TitleTokenizer:
         backend.no_truncation()
         self.special_ids: dict[str, int] = {}
         for role, names in SPECIAL_NAMES.items():
-            known = [name for name in names if backend.token_to_id(name) is not None]
+            ids = [backend.token_to_id(name) for name in names]
+            known = [number for number in ids if number is not None]
             if not known:
                 backend.add_special_tokens([names[0]])
-                known = [names[0]]
-            self.special_ids[role] = backend.token_to_id(known[0])
+                known = [backend.get_vocab(with_added_tokens=True)[names[0]]]
+            self.special_ids[role] = known[0]
         self._backend = backend
         self.vocab_size: int = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()[:16]

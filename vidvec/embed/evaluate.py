@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vidvec import metrics
 from vidvec.config import SplitName
@@ -62,19 +63,25 @@ def evaluate(
         chosen, training = parts.validation, parts.train
     else:
         raise UsageError(f"split {split!r}: expected clean, published or all")
-    there = np.array([pair.id_1 in vectors and pair.id_2 in vectors for pair in pairs], bool)
-    kept = chosen[there[chosen]] if len(chosen) else chosen
+    there = np.array([pair.id_1 in vectors and pair.id_2 in vectors for pair in pairs], np.bool_)
+    kept = chosen[there[chosen]]
     if not len(kept):
         raise UsageError(
             f"no pair to measure on: {len(pairs)} pairs, {len(chosen)} in the {split} validation "
             f"split, {len(kept)} of them with vectors"
         )
-    trained = {video for i in training for video in (pairs[i].id_1, pairs[i].id_2)}
-    shared = np.array([pairs[i].id_1 in trained or pairs[i].id_2 in trained for i in kept], bool)
-    cosine = pair_cosines(vectors, [pairs[i] for i in kept])
-    scores = np.array([pairs[i].score for i in kept])
+    measured = [pairs[int(i)] for i in kept]
+    trained = {video for i in training for video in _videos(pairs[int(i)])}
+    shared = np.array([not trained.isdisjoint(_videos(pair)) for pair in measured], np.bool_)
+    cosine = pair_cosines(vectors, measured)
+    scores = np.array([pair.score for pair in measured])
     targets = rank_normalise([pair.score for pair in pairs])[kept]
-    some_clean = bool(shared.any() and not shared.all())
+    clean_spearman = None
+    if shared.any() and not shared.all():
+        clean = np.flatnonzero(~shared)
+        clean_spearman = metrics.bootstrap(
+            metrics.spearman, cosine[clean], scores[clean], seed=seed
+        )
     return Evaluation(
         split=split,
         pairs=len(kept),
@@ -83,17 +90,15 @@ def evaluate(
         spearman=metrics.bootstrap(metrics.spearman, cosine, scores, seed=seed),
         pearson=metrics.bootstrap(metrics.pearson, cosine, scores, seed=seed),
         mse=metrics.bootstrap(metrics.mse, cosine, targets, seed=seed),
-        clean_spearman=metrics.bootstrap(
-            metrics.spearman, cosine[~shared], scores[~shared], seed=seed
-        )
-        if some_clean
-        else None,
+        clean_spearman=clean_spearman,
     )
 
 
-def pair_cosines(
-    vectors: Vectors, pairs: Sequence[Pair]
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _videos(pair: Pair) -> tuple[str, str]:
+    return pair.id_1, pair.id_2
+
+
+def pair_cosines(vectors: Vectors, pairs: Sequence[Pair]) -> NDArray[np.float64]:
     """(P,) cosine of the two videos of each pair."""
     rows = np.array([(vectors.row(pair.id_1), vectors.row(pair.id_2)) for pair in pairs], np.int64)
     rows = rows.reshape(-1, 2)

@@ -35,7 +35,7 @@ class InputEmbedding(nn.Module):
     def forward(self, values: Tensor, positions: Tensor) -> Tensor:
         """(n, H) values and (n,) positions to (n, H)."""
         summed = values + self.position(positions) + self.token_type.weight[0]
-        return self.dropout(self.norm(summed))  # type: ignore[no-any-return]
+        return self.dropout(self.norm(summed))
 
 
 class Block(nn.Module):
@@ -59,7 +59,7 @@ class Block(nn.Module):
         attended = attend(qkv, layout, self.attention_dropout if self.training else 0.0)
         hidden = self.attention_norm(hidden + self.dropout(self.out(attended)))
         fed = self.down(F.gelu(self.up(hidden)))
-        return self.ffn_norm(hidden + self.dropout(fed))  # type: ignore[no-any-return]
+        return self.ffn_norm(hidden + self.dropout(fed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ class PredictionHead(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(n, H) to (n, outputs)."""
-        return self.decoder(self.norm(F.gelu(self.inner(hidden))))  # type: ignore[no-any-return]
+        return self.decoder(self.norm(F.gelu(self.inner(hidden))))
 
 
 class PretrainingHeads(nn.Module):
@@ -47,4 +47,4 @@ class PretrainingHeads(nn.Module):
         if self.tag is None:
             return None
         read = encoded.cls if self.tag_from == "cls" else encoded.projected
-        return self.tag(F.relu(read))  # type: ignore[no-any-return]
+        return self.tag(F.relu(read))

@@ -101,7 +101,9 @@ def restore_checkpoint(
 def _optimizer_tensors(
     model: VideoModel, optimizer: torch.optim.Optimizer
 ) -> dict[str, torch.Tensor]:
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[torch.Tensor, str] = {
+        parameter: name for name, parameter in model.named_parameters()
+    }
     return {
         f"{names[parameter]}/{key}": value.detach().cpu().contiguous()
         for parameter, values in optimizer.state.items()

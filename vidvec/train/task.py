@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 import torch
 from torch import Tensor
 
@@ -17,17 +19,19 @@ class Task(Protocol):
 
     Attributes:
         model: What is trained, already on its device.
-        stage: Its settings.
         name: ``pretrain`` or ``finetune``.
         epoch_steps: Steps an epoch.
         unit: What ``batch_size`` counts, for the progress bar.
     """
 
     model: VideoModel
-    stage: StageConfig
     name: str
     epoch_steps: int
     unit: str
+
+    @property
+    def stage(self) -> StageConfig:
+        """The stage's settings."""
 
     def batch(self, step: int) -> Any:
         """The batch of a step, counted from 0 over all epochs; depends on nothing but the step."""
@@ -46,12 +50,12 @@ class EpochOrder:
         make: Gives an epoch's batches, always the same number of them.
     """
 
-    def __init__(self, make: Any) -> None:
+    def __init__(self, make: Callable[[int], list[NDArray[np.int64]]]) -> None:
         self._make = make
         self._epoch, self._batches = 0, make(0)
         self.epoch_steps = len(self._batches)
 
-    def __call__(self, step: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def __call__(self, step: int) -> NDArray[np.int64]:
         """The rows of the batch of a step."""
         epoch = step // self.epoch_steps
         if epoch != self._epoch:
