@@ -6,8 +6,8 @@ Public names, loaded when first used:
     Video, Pair             records
     Corpus, Vectors         open folders that other commands made
     read_video              a video file with its frame features
-    ingest, pretrain, finetune, embed, evaluate, fuse
-                            the stages, as functions
+    ingest, pretrain, finetune, embed_corpus, evaluate, fuse
+                            the stages, as functions (``vidvec.embed`` is a package)
     ExactIndex              search
     load_recipe, Recipe     recipes
     VidvecError             base of all errors
@@ -30,7 +30,7 @@ _HOME = {
     "Vectors": "vidvec.embed.vectors",
     "Video": "vidvec.records",
     "VidvecError": "vidvec.errors",
-    "embed": "vidvec.embed.embedder",
+    "embed_corpus": "vidvec.embed.embedder:embed",
     "evaluate": "vidvec.embed.evaluate",
     "finetune": "vidvec.train.finetune",
     "fuse": "vidvec.embed.fusion",
@@ -46,7 +46,8 @@ __all__ = sorted(_HOME)  # noqa: PLE0605 - a list, made from the one place that 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'vidvec' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    module, _, attribute = _HOME[name].partition(":")
+    return getattr(import_module(module), attribute or name)
 
 
 def __dir__() -> list[str]:

@@ -163,7 +163,7 @@ def inspect(
     from vidvec.data import inspect as inspection
     from vidvec.data.corpus import Corpus
 
-    opened = Corpus(corpus)
+    opened = Corpus(corpus, unfinished=True)
     summary = inspection.summarise(opened)
     for part in console.summary(summary):
         out.print(part)

@@ -33,7 +33,7 @@ Rate = Annotated[float, Field(ge=0)]
 class Section(BaseModel):
     """Base of all sections: frozen, and no key that it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -53,6 +53,8 @@ class ModelConfig(Section):
         count_padding: Fill every video up to the maxima and let the pool count the padding, as the
             published system does.
         tag_from: What the tag head reads: ``cls`` or the un-normalised ``embedding``.
+        frame_start: Start the frame projection from the principal axes of the corpus's frame
+            features, or at random.
     """
 
     size: Size = "small"
@@ -63,7 +65,7 @@ class ModelConfig(Section):
     ffn_size: Positive = 1536
     max_positions: Positive = 512
     type_vocab_size: Positive = 2
-    layer_norm_eps: float = 1e-12
+    layer_norm_eps: float = Field(1e-12, gt=0)
     dropout: Share = 0.1
     vocab_size: int = Field(0, ge=0)
     frame_size: int = Field(0, ge=0)
@@ -75,12 +77,18 @@ class ModelConfig(Section):
     pool: Literal["mean", "attention"] = "mean"
     count_padding: bool = False
     tag_from: Literal["cls", "embedding"] = "cls"
+    frame_start: Literal["features", "random"] = "features"
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> ModelConfig:
+    def _numbers_fit(self) -> ModelConfig:
         if self.hidden_size % self.heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
+            )
+        if max(self.max_frames, self.max_tokens) > self.max_positions:
+            raise ValueError(
+                f"max_frames {self.max_frames} or max_tokens {self.max_tokens} is more than "
+                f"max_positions {self.max_positions}"
             )
         return self
 
@@ -150,7 +158,7 @@ class Recipe(Section):
     """A whole recipe: a model and how both stages train it."""
 
     name: str = "unnamed"
-    seed: int = 2021
+    seed: int = Field(2021, ge=0, lt=2**63)
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
     finetune: FinetuneConfig = FinetuneConfig()
@@ -182,7 +190,8 @@ def _toml_value(value: Any) -> str:
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"
     if isinstance(value, float):
         return repr(value)
-    return json.dumps(value, ensure_ascii=False)
+    # TOML's basic strings are JSON's, but for DEL, which TOML wants escaped.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def recipe_names() -> list[str]:
@@ -203,12 +212,10 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         ConfigError: The recipe is missing, or has an unknown key or a value that does not fit.
     """
-    values = _with_bases(str(source), [])
+    settings: dict[str, Any] = {}
     for override in overrides:
-        values = _merge(values, _parse_override(override))
-    size = values.get("model", {}).get("size")
-    if size is not None:
-        values = _merge(_shape(size), values)
+        settings = _merge(settings, _parse_override(override))
+    values = _merge(_with_bases(str(source), []), _with_shape(settings))
     return _validated(values, str(source))
 
 
@@ -221,7 +228,7 @@ def _find(source: str, beside: Path | None) -> Path:
         if place.is_file():
             return place
     near = difflib.get_close_matches(source, recipe_names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     raise ConfigError(
         f"no recipe {source!r}{hint} Known: {', '.join(recipe_names())}; or give a path"
     )
@@ -239,7 +246,7 @@ def _with_bases(source: str, chain: list[Path], beside: Path | None = None) -> d
     if path in chain:
         loop = " → ".join(str(step) for step in [*chain, path])
         raise ConfigError(f"recipes are each other's base: {loop}")
-    values = _read(path)
+    values = _with_shape(_read(path))
     base = values.pop("base", None)
     if base is None:
         return values
@@ -268,10 +275,19 @@ def _parse_override(override: str) -> dict[str, Any]:
     return dict(nested)
 
 
-def _shape(size: Any) -> dict[str, Any]:
+def _with_shape(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's own settings with the shape that its ``model.size`` names below them.
+
+    A size replaces the numbers of the recipe's base, but not those set beside it.
+    """
+    model = values.get("model")
+    size = model.get("size") if isinstance(model, dict) else None
+    if size is None:
+        return values
     if size not in get_args(Size):
         raise ConfigError(f"model.size is {size!r}, expected one of {', '.join(get_args(Size))}")
-    return _read(Path(str(resources.files("vidvec") / "recipes" / "sizes" / f"{size}.toml")))
+    sizes = Path(str(resources.files("vidvec") / "recipes" / "sizes"))
+    return _merge(_read(sizes / f"{size}.toml"), values)
 
 
 def _validated(values: dict[str, Any], source: str) -> Recipe:
@@ -285,6 +301,8 @@ def _validated(values: dict[str, Any], source: str) -> Recipe:
 def _explain(problem: Any) -> str:
     path = [str(part) for part in problem["loc"]]
     key = ".".join(path)
+    if problem["type"] == "value_error":  # of a whole section; its sentence says what was found
+        return f"{key}: {problem['ctx']['error']}"
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']} (found {problem['input']!r})"
     valid = Recipe.model_fields

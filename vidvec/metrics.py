@@ -15,11 +15,19 @@ Metric = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 def pearson(x: ArrayLike, y: ArrayLike) -> float:
     """Pearson's correlation; NaN where one side does not vary or there are under two values."""
     a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    if len(a) < 2:
+    # Not by the variance: the mean of equal numbers is rounded, which leaves a little of it.
+    if len(a) < 2 or (a == a[0]).all() or (b == b[0]).all():
         return float("nan")
-    a, b = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else float("nan")
+    a, b = _direction(a), _direction(b)
+    return float(np.clip(a @ b, -1.0, 1.0))
+
+
+def _direction(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Differences from the mean, of length 1; scaled first, so that no square leaves the range."""
+    values = values / np.abs(values).max()
+    values = values - values.mean()
+    values = values / np.abs(values).max()
+    return values / np.linalg.norm(values)
 
 
 def spearman(x: ArrayLike, y: ArrayLike) -> float:

@@ -92,14 +92,17 @@ class Corpus:
 
     Args:
         path: The corpus folder.
+        unfinished: Open it although its ingest did not run to the end; it may lack a tokenizer.
 
     Raises:
         FormatError: The folder is no corpus, is unfinished, or a shard is missing or short.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, unfinished: bool = False) -> None:
         self.path = Path(path)
         self.manifest = storage.read_manifest(self.path, KIND)
+        if not (unfinished or self.complete):
+            raise FormatError(f"{path} is unfinished: run its vidvec ingest again, it carries on")
         self.frame_encoder: dict[str, Any] = self.manifest["frame_encoder"]
         self.frame_size = int(self.frame_encoder["frame_size"])
         self._shards: list[_Shard] = []

@@ -176,12 +176,10 @@ class _Processed:
     encoded: bool
 
 
-def _process(row: SourceRow, encoder: FrameEncoder | None) -> _Processed | Reject:
+def _process(row: SourceRow, encoder: FrameEncoder) -> _Processed | Reject:
     video = row.video
-    if row.file is None or encoder is None:
-        return _Processed(row.where, video, encoded=False)
     try:
-        decoded = decode(row.file, short_side=encoder.short_side)
+        decoded = decode(row.file or Path(), short_side=encoder.short_side)
     except BadRecord as error:
         return Reject(row.where, video.id, error.reason, error.detail)
     frames = encoder.encode(decoded.images).astype(np.float16)
@@ -207,21 +205,22 @@ def _processed(
     Threads, because decoding and encoding release the interpreter, and a fork under Arrow hangs.
     """
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        ahead: deque[Future[_Processed | Reject] | Reject] = deque()
+        ahead: deque[Future[_Processed | Reject] | _Processed | Reject] = deque()
         for row in rows:
             if isinstance(row, Reject):
                 ahead.append(row)
+            elif row.file is None or len(row.video.frames):
+                ahead.append(_Processed(row.where, row.video, encoded=False))
             else:
-                needs = row.file is not None and len(row.video.frames) == 0
-                ahead.append(pool.submit(_process, row, encoder.open() if needs else None))
+                ahead.append(pool.submit(_process, row, encoder.open()))
             if len(ahead) > 2 * workers:
                 yield _result(ahead.popleft())
         while ahead:
             yield _result(ahead.popleft())
 
 
-def _result(item: Future[_Processed | Reject] | Reject) -> _Processed | Reject:
-    return item if isinstance(item, Reject) else item.result()
+def _result(item: Future[_Processed | Reject] | _Processed | Reject) -> _Processed | Reject:
+    return item.result() if isinstance(item, Future) else item
 
 
 class _Writer:
@@ -257,7 +256,7 @@ class _Writer:
     def _ids(self) -> set[str]:
         if not self.manifest["shards"]:
             return set()
-        return set(store.Corpus(self.path).ids)
+        return set(store.Corpus(self.path, unfinished=True).ids)
 
     def add(self, result: _Processed | Reject, identity: dict[str, Any] | None) -> Video | Reject:
         """Takes one row's result, in order; returns what became of it."""
@@ -365,7 +364,7 @@ class _Writer:
 
     def report(self) -> IngestReport:
         """Counts of the corpus and of this source."""
-        corpus = store.Corpus(self.path)
+        corpus = store.Corpus(self.path, unfinished=True)
         return IngestReport(
             videos=len(corpus),
             added=self.entry["videos"],
@@ -416,7 +415,7 @@ def _finish(writer: _Writer, source: Source, options: IngestOptions) -> None:
     """Everything that needs all videos: tokenizer, tag vocabulary, pairs, shard sizes."""
     writer.commit()
     writer.merge_small_shards()
-    corpus = store.Corpus(writer.path)
+    corpus = store.Corpus(writer.path, unfinished=True)
     folder = writer.path / "tokenizer"
     if options.tokenizer:
         load_tokenizer(options.tokenizer).save(folder)
@@ -432,9 +431,10 @@ def _finish(writer: _Writer, source: Source, options: IngestOptions) -> None:
 
 
 def frequent_tags(corpus: store.Corpus, limit: int = MAX_TAGS) -> list[str]:
-    """The corpus's most frequent tags, ties by name."""
+    """The corpus's most frequent tags, ties by name; a tag of one video only teaches nothing."""
     counts = Counter(tag for tags in corpus.column("tags").to_pylist() for tag in set(tags or ()))
-    return sorted(counts, key=lambda tag: (-counts[tag], tag))[:limit]
+    shared = [tag for tag, count in counts.items() if count > 1]
+    return sorted(shared, key=lambda tag: (-counts[tag], tag))[:limit]
 
 
 def _take_pairs(writer: _Writer, corpus: store.Corpus, files: tuple[Path, ...]) -> None:

@@ -10,10 +10,11 @@ logging takes the interpreter lock inside FFmpeg's threads, which can hang.
 
 from __future__ import annotations
 
+import os
+from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +26,7 @@ from vidvec.errors import BadRecord
 
 # The decoder jumps to a keyframe that lies further ahead than this; nearer ones it decodes up to.
 _JUMP_SECONDS = 5.0
-# Codecs whose decoders can leave out frames that no other frame needs: a third of the work.
+# Codecs whose decoders can leave out frames that no other frame needs: a quarter of the work.
 _SKIPPABLE = frozenset({"h264", "hevc"})
 # Containers whose header states how long the whole file is; others only estimate it.
 _TIMED_CONTAINERS = frozenset({"matroska,webm", "flv", "asf"})
@@ -79,27 +80,25 @@ def decode(
 
     Raises:
         BadRecord: ``missing-file``, ``unreadable-file``, ``empty-file``, ``not-a-video``,
-            ``no-video-stream``, ``unknown-codec``, ``truncated-video``, or ``damaged-video`` where
-            packets could not be decoded and less than half of the wanted frames could.
+            ``no-video-stream``, ``truncated-video``, or ``damaged-video`` where packets cannot be
+            decoded and less than half of the wanted frames can.
     """
+    from av.video.reformatter import VideoReformatter
+
     _check_file(path)
     with _open(path) as (container, stream):
         timeline = _read_timeline(path, container, stream)
     times = wanted_times(timeline.seconds, max_frames, frames_per_second)
     wanted = [timeline.ticks[0] + int(np.floor(time / timeline.tick + 1e-6)) for time in times]
-    for may_jump in (timeline.complete, False):
+    for may_jump in (timeline.complete and bool(timeline.keyframes), False):
         with _open(path) as (container, stream):
-            pictures = _Pictures(container, stream, short_side)
-            try:
-                _decode_wanted(pictures, timeline, wanted, may_jump)
-            except _JumpFailedError:
-                continue
-            break
-    expected = len(set(timeline.at_or_before(wanted)))
+            pictures = _Pictures(container, stream, timeline, short_side, VideoReformatter())
+            if _decode_wanted(pictures, wanted, may_jump):
+                break
+    expected = len({_on_at(timeline.ticks, want) for want in wanted})
     if not pictures.images or (pictures.errors and 2 * len(pictures.images) < expected):
-        found = f"{len(pictures.images)} of {expected} wanted frames could be decoded"
-        detail = f"{path.name}: {found}, {pictures.errors} packets are damaged"
-        raise BadRecord("damaged-video", detail)
+        found = f"gave {len(pictures.images)} of {expected} wanted frames"
+        raise _bad("damaged-video", path, f"{found}, {pictures.errors} packets are damaged")
     since_start = np.array(pictures.ticks) - timeline.ticks[0]
     times_seconds = np.maximum(since_start * timeline.tick, 0).astype(np.float32)
     return DecodedVideo(pictures.images, times_seconds, timeline.seconds)
@@ -122,21 +121,27 @@ def to_jpeg(image: NDArray[np.uint8], short_side: int = 90, quality: int = 80) -
     return bytes(encoded)
 
 
+def _bad(reason: str, path: Path, found: str) -> BadRecord:
+    """An error that names the file, as text even where the name is not UTF-8."""
+    name = os.fsencode(path.name).decode("utf-8", "backslashreplace")
+    return BadRecord(reason, f"{name} {found}")
+
+
 def _check_file(path: Path) -> None:
     """Refuses a file that is not there, empty, or shorter than its own container says."""
     if not path.is_file():
-        raise BadRecord("missing-file", f"{path} does not exist or is no file")
+        raise _bad("missing-file", path, "does not exist or is no file")
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
+            size = path.stat().st_size
             declared = _declared_bytes(file, size)
     except OSError as error:
-        raise BadRecord("unreadable-file", f"{path}: {error.strerror}") from None
+        raise _bad("unreadable-file", path, f"cannot be read: {error.strerror}") from None
     if size == 0:
-        raise BadRecord("empty-file", f"{path.name} has 0 bytes")
+        raise _bad("empty-file", path, "has 0 bytes")
     if declared > size:
-        detail = f"{path.name} has {size:,} bytes, its container says at least {declared:,}"
-        raise BadRecord("truncated-video", detail)
+        found = f"has {size:,} bytes, its container says at least {declared:,}"
+        raise _bad("truncated-video", path, found)
 
 
 def _declared_bytes(file: BinaryIO, size: int) -> int:
@@ -145,17 +150,17 @@ def _declared_bytes(file: BinaryIO, size: int) -> int:
     Sources: ISO/IEC 14496-12 (boxes), the RIFF chunk layout, RFC 8794 and RFC 9559 (EBML,
     Matroska), GIF89a (its last byte is a semicolon).
     """
-    head = file.read(64)
+    head = file.read(128)
     if head[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp"}:
         return _declared_by_boxes(file, size)
     if head[:4] == b"RIFF" and head[4:8] not in {b"\0\0\0\0", b"\xff\xff\xff\xff"}:
         return 8 + int.from_bytes(head[4:8], "little")
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        header, start = _variable_integer(head, 4)
-        segment = start + header
-        if header >= 0 and head[segment : segment + 4] == b"\x18\x53\x80\x67":
-            length, start = _variable_integer(head, segment + 4)
-            return start + length if length >= 0 else 0
+    segment = head.find(b"\x18\x53\x80\x67") + 4
+    if head[:4] == b"\x1a\x45\xdf\xa3" and 4 < segment < len(head):
+        width = 9 - head[segment].bit_length()
+        ones = (1 << 7 * width) - 1  # all ones mean that the length is not known
+        length = int.from_bytes(head[segment : segment + width], "big") & ones
+        return segment + width + length if length < ones else 0
     if head[:4] == b"GIF8":
         file.seek(max(0, size - 64))
         return 0 if file.read().rstrip(b"\0").endswith(b";") else size + 1
@@ -172,20 +177,11 @@ def _declared_by_boxes(file: BinaryIO, size: int) -> int:
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
         if length < 8:  # 0 is "to the end of the file", the others are no boxes
-            return 0
+            break
         offset += length
         if offset > size and header[4:8] in {b"mdat", b"moov", b"moof"}:
             return offset
     return 0
-
-
-def _variable_integer(data: bytes, start: int) -> tuple[int, int]:
-    """An EBML integer (RFC 8794, section 4), −1 where it says "unknown", and where it ends."""
-    first = data[start] if start < len(data) else 0
-    width = 9 - first.bit_length()
-    bits = (1 << 7 * width) - 1
-    value = int.from_bytes(data[start : start + width], "big") & bits
-    return (-1 if width > 8 or value == bits else value), start + width
 
 
 @contextmanager
@@ -200,20 +196,19 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
             f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"}
         )
     except av.error.FFmpegError as error:
-        detail = f"{path.name} is no video file that FFmpeg can read ({error.strerror})"
-        raise BadRecord("not-a-video", detail) from None
+        found = f"is no video file that FFmpeg can read ({error.strerror})"
+        raise _bad("not-a-video", path, found) from None
     with container:
         if container.format.name == "tty":  # FFmpeg draws text files as a terminal would
-            raise BadRecord("not-a-video", f"{path.name} is a text file")
+            raise _bad("not-a-video", path, "is a text file")
         cover = av.stream.Disposition.attached_pic
-        streams = [one for one in container.streams.video if not one.disposition & cover]
+        videos = container.streams.video
+        streams = [one for one in videos if one.codec_context and not one.disposition & cover]
         if not streams:
             kinds = ", ".join(sorted({one.type for one in container.streams})) or "nothing"
-            detail = f"{path.name} holds {kinds}, expected moving pictures"
-            raise BadRecord("no-video-stream", detail)
-        if streams[0].codec_context is None:
-            raise BadRecord("unknown-codec", f"{path.name}: FFmpeg has no decoder for its pictures")
-        # One thread: more cost half as much again in total, and videos are decoded side by side.
+            found = f"holds {kinds}, expected moving pictures that FFmpeg can decode"
+            raise _bad("no-video-stream", path, found)
+        # One thread: two cost a third more work in total, and videos are decoded side by side.
         streams[0].codec_context.thread_count = 1
         yield container, streams[0]
 
@@ -227,7 +222,7 @@ class _Timeline:
         ticks: When each frame comes on, ascending, at least one.
         keyframes: Those of them that need no other frame, ascending.
         end: Where the last frame ends.
-        complete: Whether every packet said when it is shown.
+        complete: Whether every packet says when it is shown; else frames are shown in order.
     """
 
     tick: float
@@ -240,11 +235,6 @@ class _Timeline:
     def seconds(self) -> float:
         return (self.end - self.ticks[0]) * self.tick
 
-    def at_or_before(self, wanted: list[int]) -> list[int]:
-        """Positions in ``ticks`` of the frames that are on at the wanted ticks."""
-        found = np.searchsorted(self.ticks, wanted, side="right") - 1
-        return [int(position) for position in np.maximum(found, 0)]
-
 
 def _read_timeline(path: Path, container: Any, stream: Any) -> _Timeline:
     """Reads all packets without decoding them.
@@ -255,9 +245,13 @@ def _read_timeline(path: Path, container: Any, stream: Any) -> _Timeline:
     """
     import av
 
-    ticks, keyframes, complete, stopped = [], [], True, ""
-    end, all_end = 0, 0.0
-    spare = _frame_ticks(stream)
+    ticks: list[int] = []
+    keyframes: list[int] = []
+    ends: list[int] = []
+    all_end = 0.0
+    complete, stopped = container.format.name != "avi", ""  # AVI only knows the order of decoding
+    rate = stream.guessed_rate or stream.average_rate or 25
+    nominal = max(1, round(1 / (rate * stream.time_base)))
     try:
         for packet in container.demux():
             if packet.size == 0 or packet.is_discard:
@@ -265,9 +259,9 @@ def _read_timeline(path: Path, container: Any, stream: Any) -> _Timeline:
             shown = packet.pts if packet.pts is not None else packet.dts
             if packet.stream_index == stream.index:
                 complete &= packet.pts is not None
-                shown = shown if shown is not None else len(ticks) * spare
+                shown = shown if shown is not None else len(ticks) * nominal
                 ticks.append(shown)
-                end = max(end, shown + (packet.duration or spare))
+                ends.append(shown + (packet.duration or nominal))
                 if packet.is_keyframe:
                     keyframes.append(shown)
             if shown is not None:
@@ -275,35 +269,22 @@ def _read_timeline(path: Path, container: Any, stream: Any) -> _Timeline:
     except av.error.FFmpegError as error:
         stopped = str(error.strerror)
     tick = float(stream.time_base)
-    seconds = (end - min(ticks, default=0)) * tick
+    seconds = (max(ends, default=0) - min(ticks, default=0)) * tick
     declared = stream.duration * tick if stream.duration is not None else None
     _check_length(path, seconds, declared)
-    if container.format.name in _TIMED_CONTAINERS and container.duration is not None:
-        _check_length(path, all_end, container.duration / av.time_base)
+    if container.format.name in _TIMED_CONTAINERS:
+        _check_length(path, all_end, (container.duration or 0) / av.time_base)
     if stopped and declared is None:
-        detail = f"{path.name}: reading stopped after {seconds:.1f} s ({stopped})"
-        raise BadRecord("truncated-video", detail)
+        raise _bad("truncated-video", path, f"cannot be read after {seconds:.1f} s ({stopped})")
     if not ticks:
-        raise BadRecord("damaged-video", f"{path.name} holds no frames")
-    return _Timeline(tick, sorted(set(ticks)), sorted(keyframes), end, complete)
+        raise _bad("damaged-video", path, "holds no frames")
+    return _Timeline(tick, sorted(set(ticks)), sorted(keyframes), max(ends), complete)
 
 
 def _check_length(path: Path, found_seconds: float, declared_seconds: float | None) -> None:
-    if declared_seconds is None:
-        return
-    if found_seconds < declared_seconds - max(1.0, 0.1 * declared_seconds):
-        detail = f"{path.name} ends after {found_seconds:.1f} s, it says {declared_seconds:.1f} s"
-        raise BadRecord("truncated-video", detail)
-
-
-def _frame_ticks(stream: Any) -> int:
-    """How many ticks a frame lasts by the nominal rate."""
-    rate = stream.guessed_rate or stream.average_rate or Fraction(25)
-    return max(1, round(1 / (rate * stream.time_base)))
-
-
-class _JumpFailedError(Exception):
-    """The container did not go where it was sent."""
+    if declared_seconds and found_seconds < declared_seconds - max(1.0, 0.1 * declared_seconds):
+        found = f"ends after {found_seconds:.1f} s, it says {declared_seconds:.1f} s"
+        raise _bad("truncated-video", path, found)
 
 
 @dataclass(slots=True)
@@ -312,28 +293,40 @@ class _Pictures:
 
     container: Any
     stream: Any
+    timeline: _Timeline
     short_side: int
+    scaler: Any
     images: list[NDArray[np.uint8]] = field(default_factory=list)
     ticks: list[int] = field(default_factory=list)
     errors: int = 0
 
     def add(self, tick: int, frame: Any) -> None:
         """Takes a frame, unless it is the one taken last."""
-        if not self.ticks or self.ticks[-1] != tick:
-            self.images.append(_to_rgb(frame, self.stream.sample_aspect_ratio, self.short_side))
+        if tick not in self.ticks[-1:]:
+            self.images.append(self._to_rgb(frame))
             self.ticks.append(tick)
+
+    def _to_rgb(self, frame: Any) -> NDArray[np.uint8]:
+        """A decoded frame as (height, width, 3) uint8 RGB: scaled, with square pixels, upright."""
+        aspect = float(self.stream.sample_aspect_ratio or 1)
+        width, height = frame.width * min(1.0, aspect), frame.height / max(1.0, aspect)
+        width, height = _scaled(width, height, self.short_side)
+        small = self.scaler.reformat(frame, width, height, "rgb24")
+        image: NDArray[np.uint8] = small.to_ndarray()
+        for side in frame.side_data:
+            if side.type.name == "DISPLAYMATRIX":
+                image = _upright(image, np.frombuffer(bytes(side), np.int32))
+        return np.ascontiguousarray(image)
 
     def frames(self, keep: set[int] | None) -> Iterator[tuple[int, Any]]:
         """Frames with their ticks, from where the container stands.
 
-        Args:
-            keep: Ticks of the frames that are needed; others are left out where no frame depends
-                on them. ``None``: all are needed.
+        Other frames than those at the ticks in ``keep`` may be left out, where it is given.
         """
         import av
 
-        spare = _frame_ticks(self.stream)
-        tick = (self.stream.start_time or 0) - spare
+        ticks = self.timeline.ticks
+        count = 0
         packets = self.container.demux(self.stream)
         while True:
             try:
@@ -348,81 +341,59 @@ class _Pictures:
                 self.errors += 1
                 continue
             for frame in decoded:
-                stated = frame.pts if frame.pts is not None else frame.dts
-                tick = stated if stated is not None else tick + spare
-                yield tick, frame
+                by_order = ticks[min(count, len(ticks) - 1)]
+                stated = self.timeline.complete and frame.pts is not None
+                yield (frame.pts if stated else by_order), frame
+                count += 1
 
 
-def _decode_wanted(
-    pictures: _Pictures, timeline: _Timeline, wanted: list[int], may_jump: bool
-) -> None:
-    """Adds for each wanted tick the frame that is on.
+def _decode_wanted(pictures: _Pictures, wanted: list[int], may_jump: bool) -> bool:
+    """Adds for each wanted tick the frame that is on; false where a jump went wrong."""
+    import av
 
-    Raises:
-        _JumpFailedError: A jump led behind the wanted frame.
-    """
-    keep = None
+    timeline, keep = pictures.timeline, None
     if timeline.complete and pictures.stream.codec_context.name in _SKIPPABLE:
         # The one before, too: where a frame comes as two fields, the first gives its time.
-        positions = timeline.at_or_before(wanted)
-        keep = {timeline.ticks[at] for one in positions for at in (max(one - 1, 0), one)}
+        positions = {_on_at(timeline.ticks, want) for want in wanted}
+        keep = {tick for at in positions for tick in timeline.ticks[max(at - 1, 0) : at + 1]}
     frames = pictures.frames(keep)
     shown, ahead = None, next(frames, None)
     for want in wanted:
-        keyframe = _last_at_or_before(timeline.keyframes, want)
+        keyframe = timeline.keyframes[_on_at(timeline.keyframes, want)] if may_jump else 0
         here = shown[0] if shown else timeline.ticks[0]
         if may_jump and (keyframe - here) * timeline.tick > _JUMP_SECONDS:
-            _jump(pictures, keyframe)
+            try:
+                pictures.container.seek(keyframe, stream=pictures.stream)
+            except av.error.FFmpegError:
+                return False
             frames = pictures.frames(keep)
             shown, ahead = None, next(frames, None)
             if ahead is None or ahead[0] > want:
-                raise _JumpFailedError
+                return False
         while ahead is not None and ahead[0] <= want:
             shown, ahead = ahead, next(frames, None)
         on = shown or ahead  # the first that can be decoded where the beginning is damaged
         if on is not None:
             pictures.add(*on)
+    return True
 
 
-def _last_at_or_before(ticks: list[int], want: int) -> int:
-    position = int(np.searchsorted(ticks, want, side="right")) - 1
-    return ticks[position] if position >= 0 else want
-
-
-def _jump(pictures: _Pictures, keyframe: int) -> None:
-    import av
-
-    try:
-        pictures.container.seek(keyframe, stream=pictures.stream)
-    except av.error.FFmpegError:
-        raise _JumpFailedError from None
+def _on_at(ticks: list[int], want: int) -> int:
+    """Position of the last tick at or before ``want``; 0 where there is none."""
+    return max(bisect_right(ticks, want) - 1, 0)
 
 
 def _scaled(width: float, height: float, short_side: int) -> tuple[int, int]:
-    """Width and height with the short side at most ``short_side``, proportions kept."""
     scale = min(1.0, short_side / min(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _to_rgb(frame: Any, pixel_aspect: Fraction | None, short_side: int) -> NDArray[np.uint8]:
-    """A decoded frame as (height, width, 3) uint8 RGB: scaled, with square pixels, upright."""
-    aspect = float(pixel_aspect or 1)
-    width, height = frame.width * min(1.0, aspect), frame.height / max(1.0, aspect)
-    width, height = _scaled(width, height, short_side)
-    image: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)
-    for side in frame.side_data:
-        if side.type.name == "DISPLAYMATRIX":
-            image = _upright(image, np.frombuffer(bytes(side), np.int32))
-    return np.ascontiguousarray(image)
-
-
 def _upright(image: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Applies a display matrix, to the nearest quarter turn.
+    """Applies a display matrix (ISO/IEC 14496-12, the track header's), to the nearest quarter turn.
 
-    Its first entries a, b, _, c, d mean x' = a x + c y, y' = b x + d y with y pointing down
-    (ISO/IEC 14496-12, the track header's matrix).
+    Its first entries a, b, _, c, d mean x' = a x + c y, y' = b x + d y with y pointing down.
     """
-    a, b, c, d = (int(matrix[at]) for at in (0, 1, 3, 4))
+    a, b, _, c, d = matrix[:5].tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):
         image, a, d = image.transpose(1, 0, 2), c, b
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

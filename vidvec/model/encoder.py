@@ -118,6 +118,8 @@ class VideoEncoder(nn.Module):
         self.pool = MeanPool() if config.pool == "mean" else AttentionPool(size)
         self.projection = nn.Linear(size, config.embedding_size)
         self.apply(initialise)
+        # Keeps angles, so that what is alike before the projection is alike after it.
+        nn.init.orthogonal_(self.projection.weight)
 
     def filled(self, batch: Batch) -> Batch:
         """The batch as this model reads it: padded where the model counts padding."""

@@ -19,6 +19,7 @@ from vidvec.data.tokenizer import load_tokenizer
 from vidvec.errors import UsageError
 from vidvec.model.bert import bert_shape, fetch_pretrained, start_from_bert
 from vidvec.model.encoder import VideoEncoder
+from vidvec.model.frame_init import start_from_features
 from vidvec.model.heads import PretrainingHeads
 from vidvec.model.layout import flat_layout
 from vidvec.model.weights import VideoModel
@@ -30,6 +31,8 @@ from vidvec.train.trainer import OnStep, TrainReport, train
 
 # The masks of validation batches do not change from one validation to the next.
 VALIDATION_STEP = -1
+# Enough for the principal axes of 1536 numbers.
+SAMPLED_VIDEOS = 2000
 
 
 def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
@@ -56,9 +59,20 @@ def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
         tag_vocabulary=vocabulary,
         frame_encoder=corpus.frame_encoder,
     )
+    if config.frame_start == "features":
+        start_from_features(model.encoder, _sample_frames(corpus, recipe.seed))
     if start:
         start_from_bert(model, start)
     return model
+
+
+def _sample_frames(corpus: Corpus, seed: int) -> NDArray[np.float16]:
+    """(n, D) frames of up to ``SAMPLED_VIDEOS`` videos."""
+    rows = np.flatnonzero(corpus.frame_counts)
+    rows = np.random.default_rng(seed).permutation(rows)[:SAMPLED_VIDEOS]
+    width = max(1, corpus.frame_size)
+    frames = (corpus.frames(int(row)) for row in np.sort(rows))
+    return np.concatenate([np.zeros((0, width), np.float16), *frames])
 
 
 class PretrainTask:
