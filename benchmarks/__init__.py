@@ -1,0 +1,1 @@
+"""Measurements that are run by hand: speeds, and what training brings."""

@@ -38,6 +38,7 @@ out = Console()
 err = Console(stderr=True)
 
 SetOption = Annotated[list[str], Parameter(name="--set", negative="")]
+NumbersOption = Annotated[list[float] | None, Parameter(negative="", consume_multiple=True)]
 RecipeOption = Annotated[str, Parameter(name="--recipe")]
 
 
@@ -86,8 +87,8 @@ def ingest(
     *,
     encoder: str = "classic",
     size: int | None = None,
-    mean: list[float] | None = None,
-    std: list[float] | None = None,
+    mean: NumbersOption = None,
+    std: NumbersOption = None,
     output: str | None = None,
     resize: Literal["squash", "crop"] | None = None,
     tokenizer: str = "",
@@ -149,7 +150,12 @@ def ingest(
 
 @app.command
 def inspect(
-    corpus: Path, /, *, html: Path | None = None, sample: int = 12, verify: bool = False
+    corpus: Path,
+    /,
+    *,
+    html: Path | None = None,
+    sample: int = 12,
+    verify: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Show what a corpus holds: counts, lengths, tags, scores, rejects, a sample.
 
@@ -208,7 +214,9 @@ def _restart(run: Path, restart: bool) -> None:
 
 
 def _trained(report: TrainReport, run: Path) -> None:
-    best = f", best validation {report.best:.4f} at step {report.best_step}" if report.best else ""
+    best = ""
+    if report.best is not None:
+        best = f", best validation {report.best:.4f} at step {report.best_step}"
     resumed = f" (carried on at {report.resumed_at})" if report.resumed_at else ""
     out.print(
         f"{run}: {report.steps} steps{resumed} in {report.seconds:.0f} s{best}",
@@ -344,7 +352,7 @@ def evaluate(
 def fuse(
     *members: Path,
     to: Annotated[Path, Parameter(name="--out")],
-    weights: Annotated[list[float] | None, Parameter(negative="")] = None,
+    weights: NumbersOption = None,
     size: int = 256,
     method: Literal["streaming", "exact"] = "streaming",
 ) -> None:
@@ -426,6 +434,35 @@ def demo(
     from vidvec.demo.run import run_demo
 
     run_demo(folder, videos=videos, seed=seed, say=out.print)
+
+
+@app.command(name="check-reference")
+def check_reference(
+    folder: Path,
+    /,
+    *,
+    recipe: RecipeOption,
+    settings: SetOption = [],
+    show_all: Annotated[bool, Parameter(name="--all", negative="")] = False,  # noqa: B006
+) -> None:
+    """Hold a recipe against reference numbers of the published code; exit 1 where one differs.
+
+    Args:
+        folder: weights, inputs with the masks already drawn, expected numbers, meta.json.
+        recipe: Name or path of the recipe that they belong to.
+        settings: Settings over the recipe's.
+        show_all: Print every number, not only the largest difference of each kind and what fails.
+    """
+    from vidvec import console
+    from vidvec.train.reference import check_reference as check
+
+    differences = check(folder, _recipe(recipe, None, None, None, settings))
+    out.print(console.differences(differences, show_all))
+    failed = [each.name for each in differences if not each.holds]
+    if failed:
+        raise VidvecError(
+            f"{len(failed)} of {len(differences)} outside the tolerance: {', '.join(failed[:5])}"
+        )
 
 
 @app.command

@@ -219,13 +219,12 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     return _validated(values, str(source))
 
 
-def _find(source: str, beside: Path | None) -> Path:
-    places = [Path(source), Path(f"{source}.toml")]
-    if beside is not None:
-        places = [beside / source, beside / f"{source}.toml"]
-    places.append(Path(str(resources.files("vidvec") / "recipes")) / f"{source}.toml")
-    for place in places:
-        if place.is_file():
+def _find(source: str, asked_by: Path | None) -> Path:
+    """The recipe's file: beside the one that asks for it (not that one itself), else shipped."""
+    folder = asked_by.parent if asked_by else Path()
+    shipped = Path(str(resources.files("vidvec") / "recipes"))
+    for place in (folder / source, folder / f"{source}.toml", shipped / f"{source}.toml"):
+        if place.is_file() and (asked_by is None or place.resolve() != asked_by):
             return place
     near = difflib.get_close_matches(source, recipe_names(), n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
@@ -241,8 +240,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not TOML: {error}") from None
 
 
-def _with_bases(source: str, chain: list[Path], beside: Path | None = None) -> dict[str, Any]:
-    path = _find(source, beside).resolve()
+def _with_bases(source: str, chain: list[Path]) -> dict[str, Any]:
+    path = _find(source, chain[-1] if chain else None).resolve()
     if path in chain:
         loop = " → ".join(str(step) for step in [*chain, path])
         raise ConfigError(f"recipes are each other's base: {loop}")
@@ -250,7 +249,7 @@ def _with_bases(source: str, chain: list[Path], beside: Path | None = None) -> d
     base = values.pop("base", None)
     if base is None:
         return values
-    return _merge(_with_bases(str(base), [*chain, path], path.parent), values)
+    return _merge(_with_bases(str(base), [*chain, path]), values)
 
 
 def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:

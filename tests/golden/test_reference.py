@@ -2,86 +2,129 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from tests.golden.reference import Reference, load_reference
-from vidvec.model.published import our_name
-from vidvec.train.objectives import LossWeights, pretraining_losses
+from vidvec.config import load_recipe
+from vidvec.errors import FormatError
+from vidvec.train.reference import Reference, check_reference, load_reference
 
 pytestmark = pytest.mark.shared
 JOBS = [1, 2, 4]
-WEIGHTS = LossWeights(tag=1250 / 3, mlm=1 / 3.75, mfm=1 / 9)
 
 
-@pytest.fixture(scope="module", params=JOBS, ids=lambda job: f"job{job}")
-def reference(request: pytest.FixtureRequest, shared) -> Reference:
-    return load_reference(shared / "reference" / f"job{request.param}")
+@pytest.fixture(params=JOBS, ids=lambda job: f"job{job}")
+def job(request: pytest.FixtureRequest) -> int:
+    return request.param
 
 
-def full_losses(reference: Reference) -> dict[str, torch.Tensor]:
-    batch = reference.encoder.filled(reference.batch)
-    masked = reference.masked
-    encoded = reference.encoder(batch, token_ids=masked.token_ids, frames=masked.frames)
-    return {
-        **pretraining_losses(reference.heads, encoded, batch, masked, WEIGHTS),
-        "embedding": encoded.vectors,
-    }
+@pytest.fixture
+def folder(shared, job) -> Path:
+    return shared / "reference" / f"job{job}"
 
 
-def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return ((found - expected).abs() / expected.abs().clamp(min=1e-6)).max().item()
+@pytest.fixture
+def reference(folder, job) -> Reference:
+    return load_reference(folder, load_recipe(f"aiac2021/job{job}"))
 
 
-def test_filling_gives_the_published_layout(reference):
-    batch = reference.encoder.filled(reference.batch)
-    assert torch.equal(batch.token_ids.view(6, 36), reference.inputs["input_ids"])
-    assert torch.equal(batch.frames.view(6, 32, -1), reference.inputs["frames"])
-    assert torch.equal(batch.frame_mask.view(6, 32), reference.inputs["frame_mask"].bool())
+def test_everything_expected_holds(folder, job):
+    differences = check_reference(folder, load_recipe(f"aiac2021/job{job}"))
+    expected = load_file(folder / "expected.safetensors")
+    assert sorted(each.name for each in differences) == sorted(expected)
+    assert sum(each.name.startswith("grad_norm/") for each in differences) > 50
+    assert [each for each in differences if not each.holds] == []
 
 
-def test_embeddings_and_cosines(reference):
+def test_embeddings_number_by_number(reference):
     with torch.no_grad():
         encoded = reference.encoder(reference.batch)
-    expected = reference.expected["embedding"]
-    assert torch.allclose(encoded.vectors, expected, rtol=1e-4, atol=1e-6)
+    expected = reference.expected
+    assert torch.allclose(encoded.vectors, expected["embedding"], rtol=1e-4, atol=1e-6)
     cosines = (encoded.vectors[:3] * encoded.vectors[3:]).sum(1)
-    assert torch.allclose(cosines, reference.expected["cosine_pairs"], rtol=1e-4, atol=1e-6)
+    assert torch.allclose(cosines, expected["cosine_pairs"], rtol=1e-4, atol=1e-6)
 
 
-def test_tag_logits(reference):
-    with torch.no_grad():
-        logits = reference.heads.tag_logits(reference.encoder(reference.batch))
-    assert torch.allclose(logits, reference.expected["tag_logits"], rtol=1e-4, atol=1e-6)
+def test_loss_is_that_of_the_published_log(folder, job):
+    """``meta.json`` repeats the losses as plain numbers."""
+    published = json.loads((folder / "meta.json").read_text())["loss"]
+    full = max(published, key=lambda name: name.count("+"))
+    expected = load_file(folder / "expected.safetensors")
+    assert float(expected[full]) == pytest.approx(published[full], rel=1e-6)
 
 
-def test_losses(reference):
-    with torch.no_grad():
-        losses = full_losses(reference)
-    key = next(key for key in reference.expected if key.startswith("loss/") and key.count("+") == 2)
-    assert relative(losses["loss"], reference.expected[key]) < 1e-4
-    expected = reference.expected["embedding_in_pretrain"]
-    assert torch.allclose(losses["embedding"], expected, rtol=1e-4, atol=1e-6)
+def test_filling_gives_the_published_layout(reference, folder):
+    inputs = load_file(folder / "inputs.safetensors")
+    batch = reference.encoder.filled(reference.batch)
+    videos, tokens = inputs["input_ids"].shape
+    assert torch.equal(batch.token_ids.view(videos, tokens), inputs["input_ids"])
+    assert torch.equal(batch.frames.view(inputs["frames"].shape), inputs["frames"])
+    assert torch.equal(batch.frame_mask.view(videos, -1), inputs["frame_mask"].bool())
 
 
-def test_gradient_norms(reference):
-    reference.encoder.zero_grad()
-    reference.heads.zero_grad()
-    full_losses(reference)["loss"].backward()
-    ours = {f"encoder.{n}": p.grad for n, p in reference.encoder.named_parameters()}
-    ours |= {f"heads.{n}": p.grad for n, p in reference.heads.named_parameters()}
-    names = [name for name in reference.expected if name.startswith("grad_norm/")]
-    assert len(names) > 50
-    for name in names:
-        norm = _gradient(ours, our_name(name.removeprefix("grad_norm/"))).norm()
-        # A bias on the keys moves all scores of a query alike: its gradient is rounding, near 0.
-        expected = float(reference.expected[name][0])
-        assert float(norm) == pytest.approx(expected, rel=1e-3, abs=1e-7), name
+def changed_copy(folder: Path, to: Path, file: str, change) -> Path:
+    shutil.copytree(folder, to / folder.name)
+    shutil.copytree(folder.parent / "bert_tiny", to / "bert_tiny")
+    path = to / folder.name / file
+    tensors = load_file(path)
+    change(tensors)
+    path.unlink()
+    save_file(tensors, path)
+    return to / folder.name
 
 
-def _gradient(ours: dict[str, torch.Tensor], name: str) -> torch.Tensor:
-    """The gradient of a parameter; query, key and value are thirds of one matrix."""
-    for third, part in enumerate(("query", "key", "value")):
-        if f".{part}." in name:
-            return ours[name.replace(f".{part}.", ".qkv.")].chunk(3)[third]
-    return ours[name]
+def scaled(name: str, factor: float):
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        tensors[name] = tensors[name] * factor
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("loss/tag+mlm+mfm", 1.001),
+        ("loss/mlm", 0.999),
+        ("grad_norm/newfc_tag.weight", 1.01),
+        ("embedding", 1.001),
+        ("cosine_pairs", float("nan")),
+    ],
+)
+def test_a_changed_expectation_is_found(shared, tmp_path, name, factor):
+    folder = changed_copy(
+        shared / "reference" / "job1", tmp_path, "expected.safetensors", scaled(name, factor)
+    )
+    differences = check_reference(folder, load_recipe("aiac2021/job1"))
+    assert [each.name for each in differences if not each.holds] == [name]
+
+
+def test_an_expectation_that_nothing_computes_fails(shared, tmp_path):
+    def add(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["loss/tag+itm"] = torch.ones(1)
+        tensors["grad_norm/some.other.weight"] = torch.ones(1)
+
+    source = shared / "reference" / "job1"
+    folder = changed_copy(source, tmp_path, "expected.safetensors", add)
+    differences = check_reference(folder, load_recipe("aiac2021/job1"))
+    failed = {each.name for each in differences if not each.holds}
+    assert failed == {"loss/tag+itm", "grad_norm/some.other.weight"}
+
+
+def test_a_changed_weight_is_found(shared, tmp_path):
+    source = shared / "reference" / "job1"
+    change = scaled("roberta.bert.video_fc.weight", 1.01)
+    folder = changed_copy(source, tmp_path, "weights.safetensors", change)
+    differences = check_reference(folder, load_recipe("aiac2021/job1"))
+    assert sum(not each.holds for each in differences) >= 3
+
+
+def test_another_jobs_recipe_does_not_hold(shared):
+    with pytest.raises(FormatError, match="pool"):
+        check_reference(shared / "reference" / "job1", load_recipe("aiac2021/job4"))
+    differences = check_reference(shared / "reference" / "job1", load_recipe("aiac2021/base"))
+    assert all(each.holds for each in differences)

@@ -65,14 +65,26 @@ class _Shard:
     offsets: NDArray[np.int32]  # (rows + 1,), in frames
 
 
-def _open_shard(path: Path, frame_size: int) -> _Shard:
+def _open_table(path: Path) -> pa.Table:
+    """A mapped Arrow file whose offsets and texts are sound: a bad offset ends the process."""
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    except (OSError, pa.ArrowInvalid) as error:
+        table.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise FormatError(f"shard {path} cannot be opened: {error}") from None
+    return table
+
+
+def _open_shard(path: Path, frame_size: int) -> _Shard:
+    table = _open_table(path)
+    fits = table.schema.equals(corpus_schema(frame_size))
+    if not fits and not table.schema.equals(corpus_schema(0)):
+        raise FormatError(f"shard {path} has other columns than those of a corpus")
     column = table.column("frames").combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0)
+    if not fits and len(column.values):  # shards from before the first frames came have no width
+        raise FormatError(f"shard {path} does not have frames of {frame_size} numbers")
     offsets = column.offsets.to_numpy()
     values = column.values.values.to_numpy(zero_copy_only=True)
     return _Shard(table, values.reshape(-1, max(1, frame_size)), offsets)
@@ -117,7 +129,11 @@ class Corpus:
         if size != entry["bytes"]:
             found = "missing" if size is None else f"{size} bytes"
             raise FormatError(f"shard {path} is {found}, the manifest says {entry['bytes']} bytes")
-        return _open_shard(path, self.frame_size)
+        shard = _open_shard(path, self.frame_size)
+        if len(shard.table) != entry["rows"]:
+            found = f"{len(shard.table)} rows"
+            raise FormatError(f"shard {path} has {found}, the manifest says {entry['rows']}")
+        return shard
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -141,7 +157,8 @@ class Corpus:
         if not self._shards:
             return pa.chunked_array([], corpus_schema(self.frame_size).field(name).type)
         return pa.chunked_array(
-            [chunk for shard in self._shards for chunk in shard.table.column(name).chunks]
+            [chunk for shard in self._shards for chunk in shard.table.column(name).chunks],
+            corpus_schema(self.frame_size).field(name).type if name != "frames" else None,
         )
 
     @cached_property
@@ -200,9 +217,8 @@ class Corpus:
         path = self.path / "thumbnails" / self.manifest["shards"][index]["file"]
         if not path.is_file():
             return ()
-        with pa.memory_map(str(path)) as source:
-            column = pa.ipc.open_file(source).read_all().column("thumbnails")
-            return tuple(column[row - int(self._starts[index])].as_py())
+        column = _open_table(path).column("thumbnails")
+        return tuple(column[row - int(self._starts[index])].as_py())
 
     def tag_positions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Every video's tags as positions in the vocabulary; tags outside it are left out.

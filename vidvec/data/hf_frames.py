@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from itertools import groupby
@@ -16,6 +17,14 @@ from vidvec.errors import MissingExtraError, OfflineError, UsageError
 
 BATCH = 32
 DEFAULT_SHORT_SIDE = 256
+# Never pickled weights: loading those runs code.
+_FILES = (
+    "config.json",
+    "*processor_config.json",
+    "model.safetensors",
+    "model-*.safetensors",
+    "model.safetensors.index.json",
+)
 # What decides, in an image processor's settings, which numbers the model sees.
 _SETTINGS = (
     "image_processor_type",
@@ -62,7 +71,6 @@ class HuggingFaceEncoder:
             MissingExtraError: transformers is not installed.
             OfflineError: The model is not on this disk and the hub cannot be reached.
         """
-        self._source = source
         self._model, self._processor, self._missing = _load(source)
         settings = self._processor.to_dict()
         self.short_side = _short_side(settings)
@@ -75,10 +83,11 @@ class HuggingFaceEncoder:
                 f"does not give a feature for a picture ({error})"
             ) from None
         name = Path(source).resolve().name if Path(source).is_dir() else source
+        used = {key: settings[key] for key in _SETTINGS if key in settings}
         self.identity: dict[str, Any] = {
             "name": f"hf:{name}",
             "revision": _digest(self._model),
-            "preprocessing": {key: settings[key] for key in _SETTINGS if key in settings},
+            "preprocessing": json.loads(json.dumps(used)),
             "frame_size": self.frame_size,
         }
 
@@ -132,17 +141,20 @@ def _load(source: str) -> tuple[Any, Any, list[str]]:
         import transformers
     except ImportError:
         raise MissingExtraError("transformers", "hf") from None
-    name, revision = source, "main"
-    if not Path(source).is_dir() and "@" in source:
-        name, _, revision = source.rpartition("@")
-    common = {"revision": revision, "trust_remote_code": False}
+    folder = _folder(source)
+    transformers.utils.logging.disable_progress_bar()
+    common = {"local_files_only": True, "trust_remote_code": False}
     try:
-        processor = transformers.AutoImageProcessor.from_pretrained(name, backend="pil", **common)
+        processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil", **common)
         model, report = transformers.AutoModel.from_pretrained(
-            name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **common
+            folder, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **common
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _explained(source, error) from None
+    except Exception as error:  # whatever a foreign folder makes the library raise
+        reason = str(error).strip().split("\n", 1)[0].split(". ", 1)[0]
+        raise UsageError(
+            f"hf:{source} cannot be opened as a transformers vision model ({reason}); expected "
+            f"config.json, preprocessor_config.json and model.safetensors in {folder}"
+        ) from None
     missing = sorted(report["missing_keys"])
     if lost := [key for key in missing if "pooler" not in key]:
         raise UsageError(
@@ -153,25 +165,45 @@ def _load(source: str) -> tuple[Any, Any, list[str]]:
     return model.eval().to(device), processor, missing
 
 
-def _explained(source: str, error: Exception) -> UsageError | OfflineError:
-    reason = str(error).strip().split("\n", 1)[0]
+def _folder(source: str) -> str:
+    """The local folder, or the hub's files in the local cache, fetched where they are not there."""
     if Path(source).is_dir():
-        return UsageError(
-            f"{source} cannot be opened as a transformers vision model: {reason}; expected "
-            "config.json, preprocessor_config.json and model.safetensors in the folder"
+        return source
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    name, _, revision = source.partition("@")
+    try:
+        return str(
+            huggingface_hub.snapshot_download(
+                name, revision=revision or None, allow_patterns=list(_FILES)
+            )
         )
-    hub = os.environ.get("HF_ENDPOINT", "not set")
-    return OfflineError(
-        f"no frame encoder hf:{source}: there is no folder of this name, it is not in the local "
-        f"cache, and the hub (HF_ENDPOINT: {hub}) did not give it ({reason}). Check the name, set "
-        "HF_ENDPOINT to a hub that can be reached, or give a folder with config.json, "
-        "preprocessor_config.json and model.safetensors: hf:FOLDER"
-    )
+    except (
+        errors.RepositoryNotFoundError,
+        errors.RevisionNotFoundError,
+        errors.HFValidationError,
+    ) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise UsageError(
+            f"frame encoder hf:{source}: it is no folder on this disk and no model on the hub "
+            f"({reason})"
+        ) from None
+    except Exception as error:  # connections fail in many ways
+        hub = os.environ.get("HF_ENDPOINT", "not set")
+        raise OfflineError(
+            f"no frame encoder hf:{source}: it is no folder on this disk, not in the local cache, "
+            f"and the hub (HF_ENDPOINT: {hub}) did not give it ({type(error).__name__}). Set "
+            "HF_ENDPOINT to a hub that can be reached, or give a folder with config.json, "
+            "preprocessor_config.json and model.safetensors: hf:FOLDER"
+        ) from None
 
 
 def _short_side(settings: dict[str, Any]) -> int:
-    """The largest number in the processor's sizes."""
-    sizes = [settings.get("size"), settings.get("crop_size")]
+    """The largest number in the sizes that the processor resizes and crops to."""
+    sizes = [settings.get("size")] if settings.get("do_resize") else []
+    if settings.get("do_center_crop"):
+        sizes.append(settings.get("crop_size"))
     numbers = [
         value
         for size in sizes

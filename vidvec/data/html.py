@@ -66,14 +66,14 @@ p { margin: .3rem 0 .8rem; max-width: 48rem; }
     var(--holes) 0 3px / 100% 3px no-repeat, var(--holes) 0 calc(100% - 3px) / 100% 3px no-repeat,
     var(--film);
 }
-.strip img { height: 56px; min-width: 0; flex: 1 1 0; object-fit: cover; display: block; }
+.strip img { height: 56px; min-width: 0; flex: 0 1 auto; object-fit: cover; display: block; }
 .strip.none { color: #a8a8a8; justify-content: center; line-height: 56px; font-size: .8rem; }
 .bar {
   display: grid; grid-template-columns: minmax(4.5rem, 9rem) 1fr 4.5rem; gap: .6rem;
   align-items: center; font-size: .83rem; line-height: 1.45;
 }
 .bar span { text-align: right; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-.bar div { height: .75rem; border-radius: 2px; background: var(--accent); min-width: 1px; }
+.bar div { height: .75rem; border-radius: 2px; background: var(--accent); }
 .bar b { font-weight: 400; color: var(--soft); font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
@@ -167,7 +167,9 @@ def bars(heading: str, note: str, counts: Sequence[tuple[str, int]]) -> Html:
         element(
             "div",
             element("span", label, title=label),
-            element("div", style=f"width:{100 * count / max(1, most):.2f}%"),
+            element(
+                "div", style=f"width:max({min(1, count)}px, {100 * count / max(1, most):.2f}%)"
+            ),
             element("b", f"{count:,}"),
             class_="bar",
         )
@@ -215,8 +217,8 @@ def video_card(video: Video, thumbnails: Sequence[bytes], *more: str, limit: int
     facts = [
         video.id,
         video.category,
-        f"{len(video.frames)} frames",
-        "" if seconds is None else f"{seconds:.1f} s",
+        f"{len(video.frames)}\N{NO-BREAK SPACE}frames",
+        "" if seconds is None else f"{seconds:.1f}\N{NO-BREAK SPACE}s",
     ]
     tags = [element("span", tag, class_="tag") for tag in video.tags or ()]
     return element(

@@ -272,7 +272,7 @@ def to_html(corpus: Corpus, summary: Summary, rows: Sequence[int]) -> str:
     cards = [html.video_card(corpus.video(row), corpus.thumbnails(row)) for row in rows]
     state = "complete" if summary.complete else "unfinished: run its ingest again, it carries on"
     return html.page(
-        f"Corpus {summary.path.resolve().name}",
+        f"Corpus {summary.path}",
         f"{summary.videos:,} videos, {state}",
         _figures(summary),
         html.section("Lengths", _lengths(summary)),

@@ -26,6 +26,8 @@ from vidvec.errors import BadRecord
 
 # The decoder jumps to a keyframe that lies further ahead than this; nearer ones it decodes up to.
 _JUMP_SECONDS = 5.0
+# Many containers keep times to the millisecond only, so half of one is allowed for, in seconds.
+_ROUNDING = 0.0005
 # Codecs whose decoders can leave out frames that no other frame needs: a quarter of the work.
 _SKIPPABLE = frozenset({"h264", "hevc"})
 # Containers whose header states how long the whole file is; others only estimate it.
@@ -88,17 +90,18 @@ def decode(
     _check_file(path)
     with _open(path) as (container, stream):
         timeline = _read_timeline(path, container, stream)
-    times = wanted_times(timeline.seconds, max_frames, frames_per_second)
-    wanted = [timeline.ticks[0] + int(np.floor(time / timeline.tick + 1e-6)) for time in times]
+    times = wanted_times(timeline.seconds - 2 * _ROUNDING, max_frames, frames_per_second)
+    wanted = [timeline.ticks[0] + int((time + _ROUNDING) / timeline.tick) for time in times]
     for may_jump in (timeline.complete and bool(timeline.keyframes), False):
         with _open(path) as (container, stream):
             pictures = _Pictures(container, stream, timeline, short_side, VideoReformatter())
             if _decode_wanted(pictures, wanted, may_jump):
                 break
     expected = len({_on_at(timeline.ticks, want) for want in wanted})
-    if not pictures.images or (pictures.errors and 2 * len(pictures.images) < expected):
-        found = f"gave {len(pictures.images)} of {expected} wanted frames"
-        raise _bad("damaged-video", path, f"{found}, {pictures.errors} packets are damaged")
+    count = len(pictures.images)
+    if count == 0 or (pictures.errors and 2 * count < expected):
+        damage = f"{pictures.errors} packets are damaged"
+        raise _bad("damaged-video", path, f"gave {count} of {expected} wanted frames, {damage}")
     since_start = np.array(pictures.ticks) - timeline.ticks[0]
     times_seconds = np.maximum(since_start * timeline.tick, 0).astype(np.float32)
     return DecodedVideo(pictures.images, times_seconds, timeline.seconds)
@@ -115,10 +118,8 @@ def to_jpeg(image: NDArray[np.uint8], short_side: int = 90, quality: int = 80) -
     import cv2
 
     size = _scaled(image.shape[1], image.shape[0], short_side)
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
-    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return bytes(encoded)
+    bgr = cv2.resize(image, size, interpolation=cv2.INTER_AREA)[:, :, ::-1]
+    return bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
 
 
 def _bad(reason: str, path: Path, found: str) -> BadRecord:
@@ -270,19 +271,19 @@ def _read_timeline(path: Path, container: Any, stream: Any) -> _Timeline:
         stopped = str(error.strerror)
     tick = float(stream.time_base)
     seconds = (max(ends, default=0) - min(ticks, default=0)) * tick
-    declared = stream.duration * tick if stream.duration is not None else None
+    declared = (stream.duration or 0) * tick
     _check_length(path, seconds, declared)
     if container.format.name in _TIMED_CONTAINERS:
         _check_length(path, all_end, (container.duration or 0) / av.time_base)
-    if stopped and declared is None:
+    if stopped and not declared:
         raise _bad("truncated-video", path, f"cannot be read after {seconds:.1f} s ({stopped})")
     if not ticks:
         raise _bad("damaged-video", path, "holds no frames")
     return _Timeline(tick, sorted(set(ticks)), sorted(keyframes), max(ends), complete)
 
 
-def _check_length(path: Path, found_seconds: float, declared_seconds: float | None) -> None:
-    if declared_seconds and found_seconds < declared_seconds - max(1.0, 0.1 * declared_seconds):
+def _check_length(path: Path, found_seconds: float, declared_seconds: float) -> None:
+    if found_seconds < declared_seconds - max(1.0, 0.1 * declared_seconds):
         found = f"ends after {found_seconds:.1f} s, it says {declared_seconds:.1f} s"
         raise _bad("truncated-video", path, found)
 
@@ -326,8 +327,7 @@ class _Pictures:
         import av
 
         ticks = self.timeline.ticks
-        count = 0
-        packets = self.container.demux(self.stream)
+        count, packets = 0, self.container.demux(self.stream)
         while True:
             try:
                 packet = next(packets, None)

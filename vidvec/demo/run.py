@@ -66,7 +66,9 @@ def run_demo(
     stage = _Stages(say, step or _quiet)
     source, corpus_path = folder / "source", folder / "corpus"
     with stage("render") as update:
-        make_videos(source, videos=videos, pairs=PAIRS_PER_VIDEO * videos, seed=seed, progress=update)
+        make_videos(
+            source, videos=videos, pairs=PAIRS_PER_VIDEO * videos, seed=seed, progress=update
+        )
     with stage("ingest") as update:
         options = IngestOptions(pairs=(source / "pairs.tsv",))
         report = ingest(source, corpus_path, options, lambda done, _: update(done, videos))

@@ -49,9 +49,10 @@ class VectorWriter:
         self._manifest = {"dimension": dimension, "complete": False, "shards": [], **facts}
         if (path / storage.MANIFEST).is_file():
             held = storage.read_manifest(path, KIND)
-            if {key: held.get(key) for key in facts} != facts:
+            if {key: held.get(key) for key in facts} != facts or held["dimension"] != dimension:
                 raise UsageError(
-                    f"{path} holds vectors made by {held.get('made_by')}; these would be made by "
+                    f"{path} holds vectors of {held['dimension']} numbers made by "
+                    f"{held.get('made_by')}; these would be of {dimension} numbers made by "
                     f"{facts.get('made_by')}: give a new folder, or delete that one"
                 )
             self._manifest |= {key: held[key] for key in ("shards", "complete")}
@@ -115,8 +116,11 @@ class Vectors:
         path = self.path / "shards" / entry["file"]
         try:
             table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        except (OSError, pa.ArrowInvalid) as error:
+            table.validate(full=True)  # a bad offset would end the process
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise FormatError(f"shard {path} cannot be opened: {error}") from None
+        if not table.schema.equals(_schema(self.dimension)):
+            raise FormatError(f"shard {path} does not hold vectors of {self.dimension} numbers")
         if len(table) != entry["rows"]:
             raise FormatError(f"shard {path} has {len(table)} rows, expected {entry['rows']}")
         return table

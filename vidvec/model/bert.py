@@ -14,6 +14,15 @@ from vidvec.model.weights import VideoModel, put_weights, read_tensors
 
 # Parameters with a row for each word of the vocabulary.
 _WORD_TABLES = ("encoder.word.weight", "heads.mlm.decoder.weight", "heads.mlm.decoder.bias")
+# Parameters that every BERT has: without one of them the trunk would silently stay random.
+_TRUNK = ("encoder.word.", "encoder.token_embedding.", "encoder.blocks.")
+_SIZES = {
+    "hidden_size": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "ffn_size": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+}
 
 
 def fetch_pretrained(source: str) -> Path:
@@ -44,20 +53,24 @@ def bert_shape(folder: Path) -> dict[str, Any]:
 
     Raises:
         UsageError: The model is not BERT-shaped.
+        FormatError: The file does not give a size.
     """
-    config = storage.read_json(folder / "config.json")
+    file = folder / "config.json"
+    config = storage.read_json(file)
     kind = config.get("model_type")
     if kind != "bert":
         raise UsageError(f"{folder} holds a {kind!r} model; vidvec starts from 'bert' models")
+    activation = config.get("hidden_act", "gelu")
+    if activation != "gelu":
+        raise UsageError(f"{folder} uses the activation {activation!r}; vidvec knows 'gelu'")
+    missing = [theirs for theirs in _SIZES.values() if theirs not in config]
+    if missing:
+        raise FormatError(f"{file} does not say {', '.join(missing)}")
     return {
-        "hidden_size": config["hidden_size"],
-        "layers": config["num_hidden_layers"],
-        "heads": config["num_attention_heads"],
-        "ffn_size": config["intermediate_size"],
-        "max_positions": config["max_position_embeddings"],
-        "type_vocab_size": config["type_vocab_size"],
-        "layer_norm_eps": config["layer_norm_eps"],
-        "dropout": config["hidden_dropout_prob"],
+        **{ours: config[theirs] for ours, theirs in _SIZES.items()},
+        "type_vocab_size": config.get("type_vocab_size", 2),
+        "layer_norm_eps": config.get("layer_norm_eps", 1e-12),
+        "dropout": config.get("hidden_dropout_prob", 0.1),
     }
 
 
@@ -83,9 +96,12 @@ def start_from_bert(model: VideoModel, folder: Path) -> list[str]:
 
     Returns:
         Names of the parameters that were taken.
+
+    Raises:
+        FormatError: A shape differs, or a weight of the trunk is missing.
     """
     parameters = dict(model.named_parameters())
-    taken = {}
+    taken: dict[str, Tensor] = {}
     for name, tensor in bert_tensors(folder).items():
         if name in _WORD_TABLES and name in parameters:
             table = parameters[name].detach().clone()
@@ -94,5 +110,8 @@ def start_from_bert(model: VideoModel, folder: Path) -> list[str]:
             taken[name] = table
         elif name in parameters:
             taken[name] = tensor
+    missing = sorted(n for n in parameters.keys() - taken.keys() if n.startswith(_TRUNK))
+    if missing:
+        raise FormatError(f"{folder} lacks weights of its BERT: {', '.join(missing[:5])}")
     put_weights(model, taken, str(folder), partial=True)
     return sorted(taken)

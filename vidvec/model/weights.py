@@ -156,10 +156,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def put_weights(
     model: VideoModel, tensors: Mapping[str, Tensor], where: str, partial: bool = False
 ) -> None:
-    """Copies tensors into the model's parameters of the same names.
+    """Copies tensors into the model's parameters of the same names; see ``load_parameters``."""
+    load_parameters(dict(model.named_parameters()), tensors, where, partial)
+
+
+def load_parameters(
+    parameters: Mapping[str, torch.nn.Parameter],
+    tensors: Mapping[str, Tensor],
+    where: str,
+    partial: bool = False,
+) -> None:
+    """Copies tensors into parameters of the same names.
 
     Args:
-        model: Takes the weights.
+        parameters: By name.
         tensors: By parameter name.
         where: For the message.
         partial: Parameters without a tensor keep what they have.
@@ -167,7 +177,6 @@ def put_weights(
     Raises:
         FormatError: A shape differs; or, unless partial, a name is missing or unknown.
     """
-    parameters = dict(model.named_parameters())
     missing = sorted(parameters.keys() - tensors.keys())
     unknown = sorted(tensors.keys() - parameters.keys())
     if not partial and (missing or unknown):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from vidvec import storage
 from vidvec.errors import FormatError
@@ -77,24 +77,24 @@ def restore_checkpoint(
     """Puts a run's last checkpoint back; ``None`` where the run has none.
 
     Raises:
-        FormatError: The run was made with other settings or another corpus.
+        FormatError: The run was made with other settings or another corpus, or the checkpoint is
+            damaged.
     """
     if not (run / RUN_FILE).is_file():
         return None
     pointers = storage.read_json(run / RUN_FILE)
-    different = [key for key in facts if pointers["facts"].get(key) != facts[key]]
+    then = pointers["facts"]
+    different = [key for key in sorted({*facts, *then}) if then.get(key) != facts.get(key)]
     if different:
-        found = ", ".join(
-            f"{key} {pointers['facts'].get(key)}, now {facts[key]}" for key in different
-        )
+        found = ", ".join(f"{key} {then.get(key)}, now {facts.get(key)}" for key in different)
         raise FormatError(
             f"run {run} was made with other settings ({found}): give a new folder, or --restart to "
             "throw it away"
         )
     folder = run / "checkpoints" / pointers["last"]
     put_weights(model, read_tensors(folder / "model.safetensors"), str(folder))
-    _restore_optimizer(model, optimizer, load_file(folder / "state" / "optimizer.safetensors"))
-    _restore_rng(load_file(folder / "state" / "rng.safetensors"))
+    _restore_optimizer(model, optimizer, read_tensors(folder / "state" / "optimizer.safetensors"))
+    _restore_rng(read_tensors(folder / "state" / "rng.safetensors"))
     return Progress(**storage.read_json(folder / "state" / "progress.json"))
 
 

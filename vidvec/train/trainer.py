@@ -58,28 +58,49 @@ def train(
 
     Raises:
         VidvecError: The loss became NaN or infinite; says where and what to try.
+        FormatError: The run was made with other settings, or its last checkpoint is damaged.
     """
     started = time.monotonic()
     steps = task.stage.epochs * task.epoch_steps
     optimizer = make_optimizer(task.model, task.stage)
-    storage.remove_leftovers(run / "checkpoints")
+    for folder in (run, run / "checkpoints"):
+        storage.remove_leftovers(folder)
     progress = restore_checkpoint(run, task.model, optimizer, facts) or Progress()
     resumed_at = progress.step
-    with _Log(run, progress) as log:
-        for batch in prefetch(range(progress.step, steps), task.batch):
-            losses = train_step(task, optimizer, batch, progress.step, steps)
-            progress.step += 1
-            log.step(progress.step, task, losses, optimizer)
-            if _due(progress.step, task.stage.evaluate_every or task.epoch_steps, steps):
-                _evaluate(task, progress, log)
-            if _due(progress.step, _checkpoint_every(task), steps):
-                progress.metrics_bytes = log.position()
-                save_checkpoint(run, task.model, optimizer, progress, facts)
-            if on_step is not None:
-                on_step(progress.step, steps, log.latest)
+    if progress.step < steps:
+        with _Log(run, progress) as log:
+            _loop(task, optimizer, run, facts, progress, log, steps, on_step)
     return TrainReport(
         progress.step, resumed_at, progress.best, progress.best_step, time.monotonic() - started
     )
+
+
+def _loop(
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    run: Path,
+    facts: dict[str, Any],
+    progress: Progress,
+    log: _Log,
+    steps: int,
+    on_step: OnStep | None,
+) -> None:
+    for batch in prefetch(range(progress.step, steps), task.batch):
+        losses = train_step(task, optimizer, batch, progress.step, steps)
+        progress.step += 1
+        log.step(progress.step, task, losses, optimizer)
+        evaluate = _due(progress.step, task.stage.evaluate_every or task.epoch_steps, steps)
+        save = _due(progress.step, _checkpoint_every(task), steps)
+        if evaluate or save:
+            log.check(progress.step, task)
+        # A new best is saved at once: its weights are gone with the next step.
+        if evaluate and _evaluate(task, progress, log):
+            save = True
+        if save:
+            progress.metrics_bytes = log.position()
+            save_checkpoint(run, task.model, optimizer, progress, facts)
+        if on_step is not None:
+            on_step(progress.step, steps, log.latest)
 
 
 def train_step(
@@ -112,15 +133,28 @@ def _checkpoint_every(task: Task) -> int:
     return task.stage.checkpoint_every or task.stage.evaluate_every or task.epoch_steps
 
 
-def _evaluate(task: Task, progress: Progress, log: _Log) -> None:
+def _evaluate(task: Task, progress: Progress, log: _Log) -> bool:
+    """Validates; whether that gave the lowest score so far."""
     _set_mode(task, training=False)
     with torch.no_grad():
         figures = task.validate()
     if not figures:
-        return
-    if progress.best is None or figures["score"] < progress.best:
-        progress.best, progress.best_step = figures["score"], progress.step
+        return False
+    _require_finite(task, progress.step, {"validation": figures["score"]})
     log.validation(progress.step, figures)
+    if progress.best is not None and figures["score"] >= progress.best:
+        return False
+    progress.best, progress.best_step = figures["score"], progress.step
+    return True
+
+
+def _require_finite(task: Task, step: int, figures: dict[str, float]) -> None:
+    bad = [f"{name} is {value}" for name, value in figures.items() if not math.isfinite(value)]
+    if bad:
+        raise VidvecError(
+            f"{task.name}: {', '.join(bad)} at step {step}: lower {task.name}.learning_rate and "
+            f"{task.name}.high_learning_rate, or set {task.name}.clip_norm=1"
+        )
 
 
 class _Log:
@@ -132,7 +166,7 @@ class _Log:
         run.mkdir(parents=True, exist_ok=True)
         self._file = (run / "metrics.jsonl").open("ab")
         # What a killed run wrote after its last checkpoint is done again.
-        self._file.truncate(progress.metrics_bytes)
+        self._file.truncate(min(progress.metrics_bytes, self.position()))
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=progress.step + 1)
         self._losses: list[dict[str, torch.Tensor]] = []
         self._since, self._step = time.monotonic(), progress.step
@@ -161,22 +195,22 @@ class _Log:
         self._losses.append(losses)
         if step % LOG_EVERY and step % task.epoch_steps:
             return
-        figures = {
-            name: float(torch.stack([item[name] for item in self._losses]).mean())
-            for name in self._losses[0]
-        }
-        if not math.isfinite(figures["loss"]):
-            bad = ", ".join(name for name in figures if not math.isfinite(figures[name]))
-            raise VidvecError(
-                f"{task.name}: {bad} became {figures['loss']} by step {step}: lower "
-                f"{task.name}.learning_rate, or set {task.name}.clip_norm=1"
-            )
+        figures = self.check(step, task)
         rate = optimizer.param_groups[-1]["lr"]
         seconds = time.monotonic() - self._since
         speed = (step - self._step) * task.stage.batch_size / max(seconds, 1e-9)
         self.latest = {**figures, "learning_rate": rate, f"{task.unit}_per_second": speed}
         self._write(step, "train", {"epoch": step / task.epoch_steps, **self.latest})
         self._losses, self._since, self._step = [], time.monotonic(), step
+
+    def check(self, step: int, task: Task) -> dict[str, float]:
+        """Mean losses of the steps since the last line; stops the run where they are not finite."""
+        names = self._losses[0] if self._losses else {}
+        figures = {
+            name: float(torch.stack([item[name] for item in self._losses]).mean()) for name in names
+        }
+        _require_finite(task, step, figures)
+        return figures
 
     def validation(self, step: int, figures: dict[str, float]) -> None:
         """Writes a validation's figures."""
@@ -185,7 +219,9 @@ class _Log:
         self._since = time.monotonic()
 
     def _write(self, step: int, kind: str, figures: dict[str, float]) -> None:
-        record = {"step": step, "kind": kind, **figures}
+        # JSON knows no NaN, which a correlation without variance is.
+        known = {name: v if math.isfinite(v) else None for name, v in figures.items()}
+        record = {"step": step, "kind": kind, **known}
         self._file.write(json.dumps(record).encode() + b"\n")
         self._file.flush()
         for name, value in figures.items():

@@ -59,7 +59,7 @@ def render(
         path: Its suffix chooses the container.
         times_seconds: Ascending, to the millisecond.
         codec: Name of FFmpeg's encoder.
-        rate: Nominal frames a second; the AVI container knows no other times.
+        rate: Nominal frames a second; AVI and MPEG files know no other times.
         keyframe_every: Frames from keyframe to keyframe.
         codec_options: For the encoder.
         container_options: For the container.
@@ -74,7 +74,7 @@ def render(
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
         stream.gop_size = keyframe_every
-        base = Fraction(1, rate) if path.suffix == ".avi" else Fraction(1, 1000)
+        base = Fraction(1, rate) if path.suffix in {".avi", ".mpg"} else Fraction(1, 1000)
         stream.time_base = stream.codec_context.time_base = base
         if pixel_aspect is not None:
             stream.codec_context.sample_aspect_ratio = pixel_aspect

@@ -36,8 +36,10 @@ def rewrite(folder: Path, change) -> None:
     save_file(tensors, file)
 
 
-def test_a_loaded_model_is_the_saved_one(saved):
-    model, loaded = tiny_model(pool="attention"), load_model(saved)
+def test_a_loaded_model_is_the_saved_one(tmp_path):
+    model = tiny_model(pool="attention")
+    save_model(tmp_path, model)
+    loaded = load_model(tmp_path)
     batch = made_batch(COUNTS)
     with torch.no_grad():
         first, second = model.encoder(batch), loaded.encoder(batch)
@@ -125,7 +127,7 @@ class Trap:
 def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path):
     trap = tmp_path / "sprung"
     plain, zipped = tmp_path / "plain.pth", tmp_path / "zipped.pth"
-    plain.write_bytes(pickle.dumps({"weight": Trap(trap)}))
+    plain.write_bytes(pickle.dumps({"weight": Trap(trap)}, protocol=2))
     torch.save({"weight": Trap(trap)}, zipped)
     for file in (plain, zipped):
         with pytest.raises(FormatError, match="not a plain state dict"):
@@ -162,7 +164,8 @@ def test_published_checkpoints_are_read(shared, job):
     joined = sum(".query." in name or ".key." in name for name in state)
     silent = [name for name in state if our_name(name) is None]
     assert len(ours) == len(state) - joined - len(silent)
-    assert all("position_ids" in n or "word_embeddings" in n or "bias" in n for n in silent)
+    known = ("position_ids", "video_embeddings.word_embeddings.weight", "predictions.decoder.bias")
+    assert all(name.endswith(known) for name in silent), silent
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,142 @@
+"""What users can rely on: names of the package, commands and options, a light start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import vidvec
+from vidvec.cli import app
+
+PROJECT = Path(__file__).resolve().parents[2]
+NAMES = [
+    "Corpus",
+    "Encoder",
+    "ExactIndex",
+    "IngestOptions",
+    "Pair",
+    "Recipe",
+    "Vectors",
+    "Video",
+    "VidvecError",
+    "embed_corpus",
+    "evaluate",
+    "finetune",
+    "fuse",
+    "ingest",
+    "load_recipe",
+    "pretrain",
+    "read_video",
+]
+COMMANDS = {
+    "ingest": [
+        *["SOURCE", "CORPUS", "--encoder", "--size", "--mean", "--std", "--output", "--resize"],
+        *["--tokenizer", "--pairs", "--tag-list", "--strict", "--workers"],
+    ],
+    "inspect": ["CORPUS", "--html", "--sample", "--verify"],
+    "pretrain": [
+        *["CORPUS", "RUN", "--recipe", "--size", "--init", "--seed", "--set", "--restart"],
+    ],
+    "finetune": [
+        *["CORPUS", "RUN", "--from", "--recipe", "--size", "--init", "--seed", "--set"],
+        "--restart",
+    ],
+    "embed": ["CHECKPOINT", "CORPUS", "VECTORS"],
+    "evaluate": ["VECTORS", "--corpus", "--split", "--json"],
+    "fuse": ["MEMBERS", "--out", "--weights", "--size", "--method"],
+    "search": ["VECTORS", "--id", "--title", "-k", "--k", "--corpus", "--json"],
+    "demo": ["FOLDER", "--videos", "--seed"],
+    "recipes": [],
+}
+HEAVY = ["torch", "pyarrow", "scipy", "cv2", "av", "transformers", "onnxruntime", "faiss"]
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has loaded after some code."""
+    shown = f"{code}\nimport sys\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", shown], capture_output=True, text=True, cwd=PROJECT, check=True
+    )
+    return set(done.stderr.split())
+
+
+def test_the_public_names_are_these_and_sorted():
+    assert vidvec.__all__ == NAMES
+    assert sorted(NAMES) == NAMES
+    assert set(NAMES) <= set(dir(vidvec))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_is_what_it_says(name):
+    found = getattr(vidvec, name)
+    assert callable(found)
+    assert found.__module__.startswith("vidvec.")
+    assert found.__doc__
+    assert getattr(import_module(found.__module__), found.__name__) is found
+
+
+def test_public_names_stay_what_they_are():
+    # Importing a package binds it as an attribute of vidvec, which would hide a function of the
+    # same name from the second look on.
+    first = {name: getattr(vidvec, name) for name in NAMES}
+    assert {name: getattr(vidvec, name) for name in NAMES} == first
+    folders = {path.name for path in (PROJECT / "vidvec").iterdir()}
+    assert not folders & set(NAMES)
+
+
+def test_every_public_name_is_described():
+    assert vidvec.__doc__ is not None
+    # Options of ingest are described where it is.
+    assert [name for name in NAMES if name not in vidvec.__doc__] == ["IngestOptions"]
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'encode'"):
+        _ = vidvec.encode
+
+
+def test_the_version_is_the_projects():
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert vidvec.__version__ == project["version"]
+    assert project["scripts"]["vidvec"] == "vidvec.cli:main"
+
+
+def test_importing_vidvec_loads_nothing_heavy():
+    loaded = loaded_after("import vidvec; vidvec.Video; vidvec.VidvecError")
+    assert not loaded & {*HEAVY} - {"torch"}
+    assert not loaded & {"torch", "rich", "cyclopts", "pydantic"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["search", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments):
+    code = f"from vidvec.cli import main\ntry: main({arguments!r})\nexcept SystemExit: pass"
+    loaded = loaded_after(code)
+    assert "vidvec.cli" in loaded
+    assert not loaded & {*HEAVY}
+
+
+def test_recipes_are_listed_without_loading_torch():
+    code = "from vidvec.cli import main\ntry: main(['recipes'])\nexcept SystemExit: pass"
+    assert "torch" not in loaded_after(code)
+
+
+def test_the_commands_are_these():
+    assert [name for name in app if not name.startswith("-")] == list(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_options_of_a_command_are_these(command):
+    arguments = app[command].assemble_argument_collection()
+    assert [name for argument in arguments for name in argument.names] == COMMANDS[command]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_option_says_what_it_does(command):
+    assert app[command].help
+    for argument in app[command].assemble_argument_collection(parse_docstring=True):
+        assert argument.parameter.help, argument.names

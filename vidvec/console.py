@@ -1,0 +1,194 @@
+"""What results look like in a terminal: result objects in, rich renderables out, nothing computed.
+
+Words that users wrote go in as ``Text``, so that brackets in a title are not taken for markup, and
+without control characters, which a terminal would obey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from vidvec.data.corpus import Corpus
+    from vidvec.data.inspect import Counts, Spread, Summary
+    from vidvec.embed.evaluate import Evaluation
+    from vidvec.metrics import Interval
+    from vidvec.search.index import Hit
+    from vidvec.train.reference import Difference
+
+SHOWN = 10
+BAR = 24
+_HEIGHTS = " ▁▂▃▄▅▆▇█"
+
+
+def summary(found: Summary) -> list[RenderableType]:
+    """A corpus's counts, lengths, tags, scores and rejects, to be printed one after another."""
+    parts: list[RenderableType] = [_facts(found), _spreads(found)]
+    for heading, counts in (
+        (f"tags ({found.tag_count:,} distinct)", found.tags),
+        (f"categories ({found.category_count:,} known)", found.categories),
+        ("languages", found.languages),
+        ("scores", found.scores.histogram),
+    ):
+        if counts:
+            shown = counts if heading == "scores" else counts[:SHOWN]
+            parts.append(_bars(heading, shown))
+    if found.rejects:
+        parts.append(_rejects(found))
+    return parts
+
+
+def _table(*headings: str, **options: object) -> Table:
+    """A plain table; headings that begin with ``>`` are of numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, **options)  # type: ignore[arg-type]
+    for heading in headings:
+        number = heading.startswith(">")
+        table.add_column(heading.lstrip(">"), justify="right" if number else "left")
+    return table
+
+
+def _words(text: str, style: str = "") -> Text:
+    return Text("".join(c if c.isprintable() else " " for c in text), style)
+
+
+def _facts(found: Summary) -> Table:
+    encoder = found.frame_encoder
+    facts = [
+        ("corpus", str(found.path) if found.complete else f"{found.path} (unfinished)"),
+        ("videos", f"{found.videos:,}"),
+        ("with frames", f"{found.with_frames:,}"),
+        ("with a title", f"{found.with_title:,}"),
+        ("with tags", f"{found.with_tags:,} ({found.never_tagged:,} never tagged)"),
+        ("tag vocabulary", f"{found.tag_vocabulary_size:,}"),
+        ("frame encoder", f"{encoder['name']}, {encoder['frame_size']} numbers a frame"),
+        ("scored pairs", f"{found.pairs:,} among {found.pairs_per_video.count:,} videos"),
+        ("left out", f"{sum(each.count for each in found.rejects):,} records"),
+    ]
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        table.add_row(Text(name, "bold"), _words(value))
+    return table
+
+
+def _spreads(found: Summary) -> Table:
+    table = _table("", ">known", ">least", ">median", ">mean", ">most", "spread")
+    measures = {
+        "frames a video": found.frames_per_video,
+        "title, characters": found.title_characters,
+        "duration, seconds": found.duration_seconds,
+        "tags a video": found.tags_per_video,
+        "pairs a video": found.pairs_per_video,
+        "score": found.scores,
+    }
+    for name, each in measures.items():
+        if each.count:
+            figures = (each.minimum, each.median, each.mean, each.maximum)
+            shown = [f"{round(value, 2):,.10g}" for value in figures]
+            table.add_row(name, f"{each.count:,}", *shown, _sparkline(each))
+    return table
+
+
+def _sparkline(spread: Spread) -> str:
+    """One block a bin, as high as its count; a bin with any video shows."""
+    most = max(count for _, count in spread.histogram)
+    return "".join(_HEIGHTS[-(-8 * count // most)] for _, count in spread.histogram)
+
+
+def _bars(heading: str, counts: Counts) -> Table:
+    table = _table(heading, ">", "")
+    most = max(count for _, count in counts)
+    for label, count in counts:
+        bar = "█" * max(1, round(BAR * count / most)) if count else ""
+        name = _words(label) if label else Text("not known", "dim")
+        table.add_row(name, f"{count:,}", Text(bar, "blue"))
+    return table
+
+
+def _rejects(found: Summary) -> Table:
+    table = _table("left out because", ">records", "such as")
+    for each in found.rejects:
+        for place, reject in enumerate(each.examples):
+            first = place == 0
+            table.add_row(
+                _words(each.reason) if first else "",
+                f"{each.count:,}" if first else "",
+                _words(f"{reject.where} {reject.id}: {reject.detail}"),
+            )
+    return table
+
+
+def evaluations(table: Sequence[tuple[str, Evaluation]]) -> Table:
+    """A line for each name and its figures."""
+    clean = any(figures.clean_spearman is not None for _, figures in table)
+    missing = any(figures.missing for _, figures in table)
+    headings = ["vectors", ">Spearman", ">95 % interval", ">Pearson", ">MSE", ">pairs"]
+    headings += [">on pairs that share no video with training"] * clean
+    headings += [">pairs without vectors"] * missing
+    splits = ", ".join(sorted({figures.split for _, figures in table}))
+    shown = _table(*headings, title=f"cosine against scores, split: {splits}", title_justify="left")
+    for name, figures in table:
+        cells = [
+            f"{figures.spearman.value:.4f}",
+            _interval(figures.spearman),
+            f"{figures.pearson.value:.4f}",
+            f"{figures.mse.value:.4f}",
+            f"{figures.pairs:,}",
+        ]
+        if clean:
+            cells.append(str(figures.clean_spearman or ""))
+        if missing:
+            cells.append(f"{figures.missing:,}")
+        shown.add_row(_words(name), *map(Text, cells))
+    return shown
+
+
+def _interval(interval: Interval) -> str:
+    return f"{interval.low:.4f} … {interval.high:.4f}"
+
+
+def hits(corpus: Corpus | None, found: Sequence[Hit]) -> Table:
+    """Videos found, nearest first; with title and tags where the corpus is there and has them.
+
+    Args:
+        corpus: The corpus of the videos, or ``None`` where it is gone.
+        found: Nearest first.
+    """
+    headings = ["", ">cosine", "id"] + ([] if corpus is None else ["title", "tags", "category"])
+    table = _table(*headings)
+    for place, hit in enumerate(found, 1):
+        cells = [Text(str(place), "dim"), Text(f"{hit.cosine:.4f}"), _words(hit.id)]
+        if corpus is not None and hit.id in corpus:
+            video = corpus.video(corpus.row(hit.id))
+            cells += [
+                _words(video.title),
+                _words(", ".join(video.tags or ()), "dim"),
+                _words(video.category, "dim"),
+            ]
+        table.add_row(*cells)
+    return table
+
+
+def differences(found: Sequence[Difference], everything: bool) -> Table:
+    """The largest relative difference of each loss, of the gradients, and of each other number.
+
+    Args:
+        found: One for each expected number.
+        everything: Every gradient on a line of its own; else the worst, and those that fail.
+    """
+    shown = _table("number", ">relative difference", ">allowed", "")
+    gradients = [each for each in found if each.name.startswith("grad_norm/")]
+    worst = max(gradients, key=lambda each: each.relative, default=None)
+    for each in found:
+        if everything or each not in gradients or each is worst or not each.holds:
+            verdict = Text("holds", "green") if each.holds else Text("differs", "bold red")
+            known = each.relative < float("inf")
+            figure = f"{each.relative:.2e}" if known else "missing"
+            shown.add_row(_words(each.name), figure, f"{each.tolerance:.0e}", verdict)
+    shown.caption = f"{len(found)} numbers, {len(gradients)} of them gradients"
+    return shown

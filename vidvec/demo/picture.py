@@ -1,0 +1,156 @@
+"""One picture of what a search finds: queries, and their nearest videos beside them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidvec import storage
+from vidvec.data.corpus import Corpus
+from vidvec.data.sampling import sample_positions
+from vidvec.demo.neighbours import choose_queries, nearest, pair_scores
+from vidvec.embed.vectors import Vectors
+
+FRAMES = 3
+FRAME_HEIGHT, FRAME_WIDTH, GAP = 90, 120, 4
+# Titles are mostly Chinese and English; the first of these that are installed draw them.
+_FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC"),
+    *("WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei"),
+)
+_TITLE_WIDTH = 36
+
+
+def write_picture(
+    path: Path,
+    corpus: Corpus,
+    vectors: Vectors,
+    *,
+    queries: int = 4,
+    neighbours: int = 4,
+    seed: int = 0,
+) -> None:
+    """Draws film strips of queries and of their nearest videos, with cosines, as PNG.
+
+    A title is left out where no installed font has its characters.
+
+    Args:
+        path: The PNG file.
+        corpus: The videos.
+        vectors: Of the videos.
+        queries: Rows, one a query.
+        neighbours: Videos beside each query.
+        seed: Of the choice of queries.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    found = nearest(vectors, choose_queries(corpus, vectors, queries, seed), neighbours)
+    scores = pair_scores(corpus.pairs())
+    fonts = _Fonts()
+    rows, columns = max(1, len(found)), neighbours + 1
+    figure = Figure(figsize=(3.2 * columns, 1.15 * rows + 0.15), dpi=100, facecolor="white")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for line, each in zip(axes, found, strict=False):
+        _draw(line[0], corpus, each.query, "query", fonts, framed=True)
+        for axis, hit in zip(line[1:], each.hits, strict=False):
+            score = scores.get(frozenset((each.query, hit.id)))
+            scored = "" if score is None else f", scored {score:.3g}"
+            _draw(axis, corpus, hit.id, f"{hit.cosine:.3f}{scored}", fonts)
+    figure.subplots_adjust(left=0.005, right=0.995, top=0.99, bottom=0.01, wspace=0.03, hspace=0.06)
+    with storage.atomic_path(path) as temporary:
+        FigureCanvasAgg(figure).print_png(str(temporary))
+
+
+def film_strip(thumbnails: Sequence[bytes], frames: int = FRAMES) -> NDArray[np.uint8]:
+    """JPEG pictures side by side on black, (height, width, 3) uint8 RGB.
+
+    Each is cut, in the middle, to the shape that all have. Where there are none, or one cannot be
+    read, its place stays dark.
+    """
+    import cv2
+
+    height, width = FRAME_HEIGHT + 2 * GAP, frames * (FRAME_WIDTH + GAP) + GAP
+    strip = np.full((height, width, 3), 30, np.uint8)
+    for place, shown in enumerate(sample_positions(len(thumbnails), frames)):
+        image = cv2.imdecode(np.frombuffer(thumbnails[int(shown)], np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            continue
+        scale = max(FRAME_HEIGHT / image.shape[0], FRAME_WIDTH / image.shape[1])
+        size = tuple(int(np.ceil(side * scale)) for side in image.shape[1::-1])
+        image = cv2.cvtColor(
+            cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB
+        )
+        top, left = (image.shape[0] - FRAME_HEIGHT) // 2, (image.shape[1] - FRAME_WIDTH) // 2
+        start = GAP + place * (FRAME_WIDTH + GAP)
+        cut = image[top : top + FRAME_HEIGHT, left : left + FRAME_WIDTH]
+        strip[GAP : GAP + FRAME_HEIGHT, start : start + FRAME_WIDTH] = cut
+    return strip
+
+
+def _draw(
+    axis: Any, corpus: Corpus, video_id: str, caption: str, fonts: _Fonts, *, framed: bool = False
+) -> None:
+    known = video_id in corpus
+    row = corpus.row(video_id) if known else 0
+    strip = film_strip(corpus.thumbnails(row) if known else ())
+    axis.imshow(strip, interpolation="antialiased")
+    if framed:
+        box = {"fill": False, "edgecolor": "#2563b8", "linewidth": 3, "clip_on": False}
+        axis.add_patch(_rectangle(strip.shape[1], strip.shape[0], box))
+    below = strip.shape[0] + 5
+    style = {"va": "top", "fontsize": 9, "family": fonts.names}
+    weight = "bold"
+    drawn = axis.text(0, below, caption, color="#1c1e21", fontweight=weight, **style)
+    title = fonts.shortened(corpus.video(row).title) if known else ""
+    axis.annotate(
+        title,
+        (1, 1),
+        xycoords=drawn,
+        xytext=(6, 0),
+        textcoords="offset points",
+        color="#555b64",
+        **style,
+    )
+
+
+def _rectangle(width: int, height: int, style: dict[str, Any]) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((-0.5, -0.5), width, height, **style)
+
+
+class _Fonts:
+    """The fonts at hand, and which titles they can draw."""
+
+    def __init__(self) -> None:
+        from matplotlib import font_manager
+
+        self.names: list[str] = []
+        self._fonts: list[Any] = []
+        for name in _FONTS:
+            try:
+                path = font_manager.findfont(name, fallback_to_default=False)
+            except ValueError:
+                continue
+            self.names.append(name)
+            self._fonts.append(font_manager.get_font(path))
+
+    def shortened(self, title: str) -> str:
+        """The title, cut to its width on paper; empty where it cannot be drawn."""
+        text, width = "", 0
+        for character in " ".join(title.split()):
+            if not any(font.get_char_index(ord(character)) for font in self._fonts):
+                return ""
+            width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
+            if width > _TITLE_WIDTH:
+                return text.rstrip() + "…"
+            text += character
+        return text
