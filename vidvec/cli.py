@@ -436,6 +436,38 @@ def demo(
     run_demo(folder, videos=videos, seed=seed, say=out.print)
 
 
+@app.command(name="import-checkpoint")
+def import_checkpoint(
+    file: Path,
+    checkpoint: Path,
+    /,
+    *,
+    recipe: RecipeOption,
+    bert: Path | None = None,
+    tag_list: Path | None = None,
+    settings: SetOption = [],  # noqa: B006 - never changed
+) -> None:
+    """Turn a published-style checkpoint (.pth) into one of vidvec's.
+
+    Args:
+        file: The state dict; nothing but tensors is read from it.
+        checkpoint: Folder of the new checkpoint.
+        recipe: Recipe of the job that it comes from, such as aiac2021/job1.
+        bert: Folder with config.json and tokenizer of the BERT that it was started from; else
+            looked for beside the file.
+        tag_list: The competition's tag_list.txt, for the names of the tag classes.
+        settings: Settings over the recipe's.
+    """
+    from vidvec.model.importing import import_checkpoint as run
+
+    settled = _recipe(recipe, None, None, None, settings)
+    report = run(file, settled, checkpoint, bert, tag_list)
+    out.print(f"{checkpoint}: {report.taken} parameters from {file}", soft_wrap=True)
+    for what, names in (("left random", report.missing), ("not known", report.unknown)):
+        for name in names:
+            out.print(f"  {what}: {name}", markup=False, soft_wrap=True)
+
+
 @app.command(name="check-reference")
 def check_reference(
     folder: Path,

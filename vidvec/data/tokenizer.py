@@ -21,6 +21,7 @@ SPECIAL_NAMES = {
     "sep": ("[SEP]", "</s>", "<sep>", "<eos>"),
     "mask": ("[MASK]", "<mask>"),
 }
+BERT_NAMES = [names[0] for names in SPECIAL_NAMES.values()]
 TRAINED_VOCABULARY = 8000
 MIN_FREQUENCY = 2
 
@@ -74,29 +75,44 @@ class TitleTokenizer:
             self._backend.save(str(temporary))
 
 
-def _bert_pipeline(model: models.Model) -> Tokenizer:
-    tokenizer = Tokenizer(model)
+def _bert_pipeline(vocabulary: dict[str, int], lowercase: bool = True) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - a name
     tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True
+        clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens([name for name in BERT_NAMES if name in vocabulary])
     return tokenizer
 
 
 def train_tokenizer(titles: Iterable[str], vocab_size: int = TRAINED_VOCABULARY) -> TitleTokenizer:
-    """A WordPiece vocabulary of these titles; Chinese is split by character first."""
-    special = [names[0] for names in SPECIAL_NAMES.values()]
-    tokenizer = _bert_pipeline(models.WordPiece(unk_token="[UNK]"))  # noqa: S106 - a token's name
+    """A WordPiece vocabulary of these titles; Chinese is split by character first.
+
+    The same titles give the same vocabulary, in any process.
+    """
+    titles = list(titles)
+    # The trainer numbers the characters of words in the order of a hash table, which differs from
+    # process to process, and breaks ties by number. A first pass without merges finds them; named
+    # as special tokens of the second, they have their numbers beforehand.
+    pieces = sorted(_trained_vocabulary(titles, BERT_NAMES, 0).keys() - set(BERT_NAMES))
+    return TitleTokenizer(
+        _bert_pipeline(_trained_vocabulary(titles, [*BERT_NAMES, *pieces], vocab_size))
+    )
+
+
+def _trained_vocabulary(titles: list[str], first: list[str], vocab_size: int) -> dict[str, int]:
+    """Token ids of a WordPiece vocabulary that begins with the tokens of ``first``."""
+    tokenizer = _bert_pipeline({})
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=MIN_FREQUENCY,
-        special_tokens=special,
+        special_tokens=first,
         show_progress=False,
         continuing_subword_prefix="##",
     )
     tokenizer.train_from_iterator(titles, trainer)
-    return TitleTokenizer(tokenizer)
+    return dict(tokenizer.get_vocab(with_added_tokens=False))
 
 
 def load_tokenizer(source: str | Path) -> TitleTokenizer:
@@ -121,11 +137,18 @@ def load_tokenizer(source: str | Path) -> TitleTokenizer:
     try:
         if path.suffix == ".txt":
             vocabulary = models.WordPiece.read_file(str(path))
-            piece = models.WordPiece(vocabulary, unk_token="[UNK]")  # noqa: S106
-            return TitleTokenizer(_bert_pipeline(piece))
+            if "[UNK]" not in vocabulary:
+                raise ValueError("a BERT vocabulary has a line [UNK]")  # noqa: TRY301
+            return TitleTokenizer(_bert_pipeline(vocabulary, _lowercase(path)))
         return TitleTokenizer(Tokenizer.from_file(str(path)))
     except Exception as error:  # the library raises plain Exception
         raise FormatError(f"{path} is not a tokenizer: {error}") from None
+
+
+def _lowercase(vocabulary: Path) -> bool:
+    """Whether a BERT ``vocab.txt`` is for lower case, which only a file beside it may deny."""
+    settings = vocabulary.with_name("tokenizer_config.json")
+    return not settings.is_file() or bool(storage.read_json(settings).get("do_lower_case", True))
 
 
 def _from_hub(name: str) -> Tokenizer:

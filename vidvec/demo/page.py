@@ -49,7 +49,7 @@ circle.mark { fill: #e0762f; }
 .swatch.validation { background: #e0762f; }
 .charts {
   display: grid; gap: .8rem; margin-bottom: 1.2rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 17rem), 1fr));
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 14.5rem), 1fr));
 }
 .query {
   display: grid; gap: .6rem; margin-bottom: 1.4rem;
@@ -60,7 +60,8 @@ circle.mark { fill: #e0762f; }
 .match b { font-variant-numeric: tabular-nums; }
 .match .scored { color: var(--good); font-weight: 600; }
 .card .title { font-size: .92rem; }
-.results td:nth-child(3) { min-width: 12rem; }
+.results td { overflow-wrap: normal; white-space: nowrap; padding-right: 1.4rem; }
+.results svg { width: 14rem; }
 .results tbody tr:last-child { font-weight: 600; }
 """
 
@@ -117,7 +118,7 @@ def line_chart(name: str, series: Mapping[str, Points]) -> Html:
     """
     width, height, left, top, bottom = 300, 180, 44, 8, 22
     points = [point for each in series.values() for point in each]
-    across = _Axis([x for x, _ in points], left, width - 8, logs=False)
+    across = _Axis([0.0, *(x for x, _ in points)], left, width - 8, logs=False)
     up = _Axis([y for _, y in points], height - bottom, top, logs=True)
     parts = [
         join(

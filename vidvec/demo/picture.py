@@ -18,12 +18,14 @@ from vidvec.embed.vectors import Vectors
 
 FRAMES = 3
 FRAME_HEIGHT, FRAME_WIDTH, GAP = 90, 120, 4
+_BLUE = "#2563b8"
 # Titles are mostly Chinese and English; the first of these that are installed draw them.
 _FONTS = (
     *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC"),
     *("WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei"),
 )
-_TITLE_WIDTH = 36
+# Letters of caption and title together that fit under a strip.
+_LETTERS = 41
 
 
 def write_picture(
@@ -58,6 +60,7 @@ def write_picture(
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
+        axis.set_anchor("N")
     for line, each in zip(axes, found, strict=False):
         _draw(line[0], corpus, each.query, "query", fonts, framed=True)
         for axis, hit in zip(line[1:], each.hits, strict=False):
@@ -103,28 +106,21 @@ def _draw(
     strip = film_strip(corpus.thumbnails(row) if known else ())
     axis.imshow(strip, interpolation="antialiased")
     if framed:
-        box = {"fill": False, "edgecolor": "#2563b8", "linewidth": 3, "clip_on": False}
-        axis.add_patch(_rectangle(strip.shape[1], strip.shape[0], box))
+        axis.add_patch(_frame(strip))
+    style = {"fontsize": 9, "family": fonts.names, "verticalalignment": "top"}
     below = strip.shape[0] + 5
-    style = {"va": "top", "fontsize": 9, "family": fonts.names}
-    weight = "bold"
-    drawn = axis.text(0, below, caption, color="#1c1e21", fontweight=weight, **style)
-    title = fonts.shortened(corpus.video(row).title) if known else ""
-    axis.annotate(
-        title,
-        (1, 1),
-        xycoords=drawn,
-        xytext=(6, 0),
-        textcoords="offset points",
-        color="#555b64",
-        **style,
-    )
+    drawn = axis.text(0, below, caption, color="#1c1e21", fontweight="bold", **style)
+    title = fonts.shortened(corpus.video(row).title, _LETTERS - len(caption)) if known else ""
+    beside = {"xycoords": drawn, "xytext": (6, 0), "textcoords": "offset points"}
+    axis.annotate(title, (1, 1), color="#555b64", **beside, **style)
 
 
-def _rectangle(width: int, height: int, style: dict[str, Any]) -> Any:
+def _frame(strip: NDArray[np.uint8]) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((-0.5, -0.5), width, height, **style)
+    height, width = strip.shape[:2]
+    place = (-0.5, -0.5)
+    return Rectangle(place, width, height, fill=False, edgecolor=_BLUE, linewidth=3, clip_on=False)
 
 
 class _Fonts:
@@ -143,14 +139,14 @@ class _Fonts:
             self.names.append(name)
             self._fonts.append(font_manager.get_font(path))
 
-    def shortened(self, title: str) -> str:
-        """The title, cut to its width on paper; empty where it cannot be drawn."""
+    def shortened(self, title: str, most: int) -> str:
+        """At most so many letters of a title, wide ones counted twice; empty if undrawable."""
         text, width = "", 0
         for character in " ".join(title.split()):
             if not any(font.get_char_index(ord(character)) for font in self._fonts):
                 return ""
             width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-            if width > _TITLE_WIDTH:
+            if width > most:
                 return text.rstrip() + "…"
             text += character
         return text

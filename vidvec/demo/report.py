@@ -19,11 +19,13 @@ from vidvec.data.corpus import Corpus
 from vidvec.demo import page
 from vidvec.demo.layout import plane
 from vidvec.demo.neighbours import Found, choose_queries, nearest, pair_scores
-from vidvec.demo.picture import write_picture as write_picture
+from vidvec.demo.picture import write_picture
 from vidvec.embed.evaluate import Evaluation
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import UsageError
 from vidvec.search.index import Hit
+
+__all__ = ["table_text", "write_picture", "write_report"]
 
 MAP_DOTS = 2000
 _NOT_A_LOSS = frozenset({"step", "kind", "epoch", "learning_rate", "score"})
@@ -154,7 +156,7 @@ def _neighbours(corpus: Corpus, name: str, found: Sequence[Found]) -> html.Html:
             cards.append(_card(corpus, hit.id, *_match(hit, score)))
         blocks.append(html.element("div", *cards, class_="query"))
     note = (
-        f"By the cosine of {name} vectors. The query, framed, is drawn before anything is searched. "
+        f"By the cosine of {name} vectors. The query, framed, was drawn before any search. "
         "Where the pair was scored, its score stands beside the cosine."
     )
     return html.section("What is found", html.element("p", note), *blocks)
@@ -247,8 +249,8 @@ def _map(corpus: Corpus, name: str, vectors: Vectors, seed: int = 0) -> html.Htm
         entries.append(("other", "other"))
     shown = "all" if len(rows) == len(vectors) else f"{len(rows):,} of {len(vectors):,}"
     note = (
-        f"A t-SNE of {shown} {name} vectors: near on the map is near by cosine, far apart says little. "
-        " Colours are categories; point at a dot for its title."
+        f"A t-SNE of {shown} {name} vectors: near on the map is near by cosine, while far "
+        "apart says little. Colours are categories; point at a dot for its title."
     )
     if not len(rows):
         return html.section("A map", html.element("p", "There are no vectors.", class_="soft"))

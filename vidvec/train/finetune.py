@@ -139,5 +139,5 @@ def finetune(
     made_by = {"stage": "finetune", "corpus": str(corpus_path)}
     model.made_by = {**made_by, "start": str(start) if start else ""}
     task = FinetuneTask(model, corpus)
-    facts = run_facts(corpus, recipe, start=str(start) if start else "")
+    facts = run_facts(corpus, model.tokenizer, recipe, start=str(start) if start else "")
     return train(task, run, facts, on_step)

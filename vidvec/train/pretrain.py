@@ -15,7 +15,7 @@ from vidvec.config import Recipe
 from vidvec.data.batches import BatchBuilder, epoch_batches
 from vidvec.data.corpus import Corpus
 from vidvec.data.splits import fold
-from vidvec.data.tokenizer import load_tokenizer
+from vidvec.data.tokenizer import TitleTokenizer, load_tokenizer
 from vidvec.errors import UsageError
 from vidvec.model.bert import bert_shape, fetch_pretrained, start_from_bert
 from vidvec.model.encoder import VideoEncoder
@@ -39,6 +39,9 @@ def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
     """A model with the recipe's shape, sized for a corpus; from ``model.init`` or from scratch.
 
     Random weights come from PyTorch's global generator, seeded with the recipe's seed.
+
+    Raises:
+        UsageError: ``model.init`` is no BERT, or has too few positions.
     """
     start = fetch_pretrained(recipe.model.init) if recipe.model.init else None
     tokenizer = load_tokenizer(start or corpus.path / "tokenizer")
@@ -50,6 +53,11 @@ def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
         "tags": len(vocabulary),
     }
     config = recipe.model.model_copy(update=sizes)
+    if max(config.max_frames, config.max_tokens) > config.max_positions:
+        raise UsageError(
+            f"{recipe.model.init} has {config.max_positions} positions: too few for "
+            f"model.max_frames {config.max_frames} or model.max_tokens {config.max_tokens}"
+        )
     torch.manual_seed(recipe.seed)
     model = VideoModel(
         encoder=VideoEncoder(config, tokenizer.special_ids["pad"]),
@@ -106,6 +114,11 @@ class PretrainTask:
         self._weights = LossWeights(
             self.stage.tag_weight, self.stage.mlm_weight, self.stage.mfm_weight
         )
+        if not (self._weights.mlm or self._weights.mfm or (self._weights.tag and self.heads.tag is not None)):
+            raise UsageError(
+                "nothing to learn from: every objective that this corpus allows has weight 0; set "
+                "pretrain.mlm_weight or pretrain.mfm_weight (or tag_weight, where videos have tags)"
+            )
         self._device = next(model.encoder.parameters()).device
 
     def _rows(self, corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -155,10 +168,17 @@ class PretrainTask:
         return {**means, "score": means["loss"]}
 
 
-def run_facts(corpus: Corpus, recipe: Recipe, **more: Any) -> dict[str, Any]:
+def run_facts(
+    corpus: Corpus, tokenizer: TitleTokenizer, recipe: Recipe, **more: Any
+) -> dict[str, Any]:
     """What a run must have in common with the one it continues."""
-    shards = hashlib.sha256(str(corpus.manifest["shards"]).encode()).hexdigest()[:12]
-    return {"recipe": recipe.hash, "corpus": shards, **more}
+    content = (corpus.manifest["shards"], corpus.tag_vocabulary, corpus.pairs())
+    return {
+        "recipe": recipe.hash,
+        "corpus": hashlib.sha256(str(content).encode()).hexdigest()[:12],
+        "tokenizer": tokenizer.fingerprint,
+        **more,
+    }
 
 
 def pretrain(
@@ -175,4 +195,5 @@ def pretrain(
     corpus = Corpus(corpus_path)
     model = new_model(recipe, corpus).to(default_device())
     model.made_by = {"stage": "pretrain", "corpus": str(corpus_path)}
-    return train(PretrainTask(model, corpus), run, run_facts(corpus, recipe), on_step)
+    facts = run_facts(corpus, model.tokenizer, recipe)
+    return train(PretrainTask(model, corpus), run, facts, on_step)

@@ -23,11 +23,11 @@ import torch
 from torch import Tensor
 
 from vidvec import storage
-from vidvec.config import ModelConfig, Recipe
-from vidvec.errors import FormatError
+from vidvec.config import Recipe
 from vidvec.model.bert import bert_shape
 from vidvec.model.encoder import Encoded, VideoEncoder
 from vidvec.model.heads import PretrainingHeads
+from vidvec.model.importing import find_bert, shaped, weight_sizes
 from vidvec.model.published import our_name, translate
 from vidvec.model.weights import load_parameters, read_tensors
 from vidvec.records import Batch
@@ -201,8 +201,9 @@ def load_reference(folder: Path, recipe: Recipe) -> Reference:
         FormatError: A file is missing or damaged, or weights do not fit the recipe's model.
     """
     weights, _ = translate(read_tensors(folder / "weights.safetensors"))
-    shape = _shape(folder, weights)
-    config = recipe.model.model_copy(update=shape)
+    sizes = weight_sizes(weights, folder / "weights.safetensors")
+    bert = find_bert(folder, sizes["hidden_size"])
+    config = shaped(recipe, {**bert_shape(bert), **sizes}).model
     encoder, heads = VideoEncoder(config), PretrainingHeads(config)
     # Job 3 was trained without the masked frame model, and its weights may lack that head.
     spare = {
@@ -219,28 +220,6 @@ def load_reference(folder: Path, recipe: Recipe) -> Reference:
     expected = read_tensors(folder / "expected.safetensors")
     job = int(storage.read_json(folder / "meta.json")["job"])
     return Reference(encoder.eval(), heads.eval(), batch, masked, expected, job)
-
-
-def _shape(folder: Path, weights: Mapping[str, Tensor]) -> dict[str, object]:
-    """Sizes of the model that the weights belong to; heads and norms from the BERT's config."""
-    try:
-        vocab_size, hidden_size = weights["encoder.word.weight"].shape
-        sizes: dict[str, object] = {
-            "vocab_size": vocab_size,
-            "frame_size": weights["encoder.frame_projection.weight"].shape[1],
-            "embedding_size": weights["encoder.projection.weight"].shape[0],
-            "tags": weights["heads.tag.weight"].shape[0],
-        }
-    except KeyError as error:
-        raise FormatError(f"{folder / 'weights.safetensors'} lacks {error}") from None
-    for config in sorted([folder / "config.json", *folder.parent.glob("*/config.json")]):
-        shape = bert_shape(config.parent)
-        if shape["hidden_size"] == hidden_size:
-            return {**shape, "dropout": ModelConfig().dropout, **sizes}
-    raise FormatError(
-        f"no config.json in {folder} or a folder beside it has hidden_size {hidden_size}: copy the "
-        "BERT's config.json there"
-    )
 
 
 def _inputs(inputs: Mapping[str, Tensor]) -> tuple[Batch, Masked]:

@@ -67,40 +67,28 @@ def train(
         storage.remove_leftovers(folder)
     progress = restore_checkpoint(run, task.model, optimizer, facts) or Progress()
     resumed_at = progress.step
-    if progress.step < steps:
-        with _Log(run, progress) as log:
-            _loop(task, optimizer, run, facts, progress, log, steps, on_step)
+    if resumed_at == steps:
+        return TrainReport(steps, steps, progress.best, progress.best_step, 0.0)
+    with _Log(run, progress) as log:
+        for batch in prefetch(range(progress.step, steps), task.batch):
+            losses = train_step(task, optimizer, batch, progress.step, steps)
+            progress.step += 1
+            log.step(progress.step, task, losses, optimizer)
+            evaluate = _due(progress.step, task.stage.evaluate_every or task.epoch_steps, steps)
+            save = _due(progress.step, _checkpoint_every(task), steps)
+            if evaluate or save:
+                log.check(progress.step, task)
+            # A new best is saved at once: its weights are gone with the next step.
+            if evaluate and _evaluate(task, progress, log):
+                save = True
+            if save:
+                progress.metrics_bytes = log.position()
+                save_checkpoint(run, task.model, optimizer, progress, facts)
+            if on_step is not None:
+                on_step(progress.step, steps, log.latest)
     return TrainReport(
         progress.step, resumed_at, progress.best, progress.best_step, time.monotonic() - started
     )
-
-
-def _loop(
-    task: Task,
-    optimizer: torch.optim.Optimizer,
-    run: Path,
-    facts: dict[str, Any],
-    progress: Progress,
-    log: _Log,
-    steps: int,
-    on_step: OnStep | None,
-) -> None:
-    for batch in prefetch(range(progress.step, steps), task.batch):
-        losses = train_step(task, optimizer, batch, progress.step, steps)
-        progress.step += 1
-        log.step(progress.step, task, losses, optimizer)
-        evaluate = _due(progress.step, task.stage.evaluate_every or task.epoch_steps, steps)
-        save = _due(progress.step, _checkpoint_every(task), steps)
-        if evaluate or save:
-            log.check(progress.step, task)
-        # A new best is saved at once: its weights are gone with the next step.
-        if evaluate and _evaluate(task, progress, log):
-            save = True
-        if save:
-            progress.metrics_bytes = log.position()
-            save_checkpoint(run, task.model, optimizer, progress, facts)
-        if on_step is not None:
-            on_step(progress.step, steps, log.latest)
 
 
 def train_step(

@@ -86,7 +86,7 @@ def pool_plainly(encoder: VideoEncoder, hidden: Tensor, counted: Tensor) -> Tens
 
 
 def vectors_plainly(encoder: VideoEncoder, bert: BertModel, batch: Batch) -> Tensor:
-    """(B, E), from BERT's layers over sequences padded at the end, padding hidden and not pooled."""
+    """(B, E), by BERT over sequences padded at the end, padding hidden and not pooled."""
     parts = [embed_plainly(encoder, bert, *video) for video in taken_apart(batch)]
     hidden = nn.utils.rnn.pad_sequence(parts, batch_first=True)
     mask = nn.utils.rnn.pad_sequence([torch.ones(len(part)) for part in parts], batch_first=True)

@@ -110,7 +110,7 @@ def test_no_checkpoint(tmp_path, saved):
     with pytest.raises(FormatError, match="no checkpoint yet"):
         load_model(tmp_path)
     (saved / "config.json").unlink()
-    with pytest.raises(FormatError, match="config.json is missing"):
+    with pytest.raises(FormatError, match=r"config\.json is missing"):
         load_model(saved)
 
 

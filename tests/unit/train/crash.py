@@ -3,8 +3,8 @@
     python -m tests.unit.train.crash JOBS.json
 
 A job says what to train, into which folder, and where it dies (see ``DEATHS``); without a death it
-runs to its end. Jobs run one after the other. The libraries are imported once and each job is a fork,
-made before anything is computed; a killed child dies of SIGKILL, so nothing of it cleans up.
+runs to its end. Jobs run one after the other. The libraries are imported once and each job is a
+fork, made before anything is computed; a killed child dies of SIGKILL, so it cleans nothing up.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -87,7 +88,7 @@ def test_the_schedule_by_hand():
     assert factors[6 + 47] == pytest.approx(0.5)
     assert factors[99] == pytest.approx(0.5 * (1 - math.cos(math.pi / 94)))
     assert 0 < factors[99] < 3e-4
-    assert all(a > b for a, b in zip(factors[6:], factors[7:], strict=False))
+    assert all(a > b for a, b in pairwise(factors[6:]))
 
 
 @pytest.mark.parametrize(("steps", "share"), [(1, 0.06), (1, 0.0), (1, 1.0), (5, 1.0), (3, 0.5)])
