@@ -227,10 +227,11 @@ def prefetch(
 
     An error in ``build`` is raised here. Closing the iterator early ends the thread.
     """
-    done: queue.Queue[Result | BaseException | None] = queue.Queue(depth)
+    # A result comes as a tuple of one, an error as itself, the end as None.
+    done: queue.Queue[tuple[Result] | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()
 
-    def put(value: Result | BaseException | None) -> bool:
+    def put(value: tuple[Result] | BaseException | None) -> bool:
         while not stop.is_set():
             try:
                 done.put(value, timeout=0.1)
@@ -242,7 +243,7 @@ def prefetch(
     def work() -> None:
         try:
             for item in items:
-                if not put(build(item)):
+                if not put((build(item),)):
                     return
             put(None)
         except BaseException as error:
@@ -254,7 +255,7 @@ def prefetch(
         while (result := done.get()) is not None:
             if isinstance(result, BaseException):
                 raise result
-            yield result
+            yield result[0]
     finally:
         stop.set()
         thread.join()

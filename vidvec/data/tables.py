@@ -10,8 +10,8 @@ Columns; one of ``id`` and ``file`` is required, unknown ones are ignored:
     tags                 a list; in CSV, tags separated by , or ; or | (empty: nobody tagged it)
     language             also called lang
     duration_seconds     a number
-    frames               features already computed, a list of equally long lists of numbers; a
-                         single number, such as a count of frames, is ignored
+    frames               Parquet and Arrow: features already computed, a list of equally long
+                         lists of numbers; a single number, as a count of frames, is ignored
     frame_times_seconds  a number for each frame; where missing, frames come one a second
 """
 
@@ -40,34 +40,29 @@ _VIDEO_SUFFIXES = (
     ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv"
 )
 _ALIASES = {"asr_text": "speech_text", "ocr_text": "screen_text", "lang": "language"}
+_TEXTS = ("title", "speech_text", "screen_text", "language")
+_COLUMNS = frozenset(
+    ("id", "file", "tags", "category", "duration_seconds", "frames", "frame_times_seconds", *_TEXTS)
+)
 _READ_AHEAD = 256
 
 Cells = dict[str, Any]
-# Rows or lines with their numbers, counted from 1.
-NumberedCells = Iterator[tuple[int, Cells | BadRecord]]
+NumberedCells = Iterator[tuple[int, Cells | BadRecord]]  # lines or rows, counted from 1
 
 
 def find_tables(source: Path) -> list[Path]:
-    """The tables that describe a source.
+    """The tables that describe a source, sorted; none where there are none.
 
-    Args:
-        source: A table, or a folder. In a folder: tables called meta, metadata, videos or index;
-            where it has none itself, those of all folders below.
-
-    Returns:
-        Sorted; empty where there are none.
+    A table is its own source. In a folder they are called meta, metadata, videos or index; where
+    the folder has none itself, those of all folders below count.
     """
     if source.is_file():
         return [source] if source.suffix.lower() in _READERS else []
-    return _named_tables(source.glob("*")) or _named_tables(source.rglob("*"))
-
-
-def _named_tables(files: Iterable[Path]) -> list[Path]:
-    return sorted(
-        file
-        for file in files
-        if file.stem.lower() in TABLE_NAMES and file.suffix.lower() in _READERS and file.is_file()
-    )
+    for files in (source.glob("*"), source.rglob("*")):
+        tables = [file for file in files if file.stem.lower() in TABLE_NAMES and file.is_file()]
+        if found := sorted(file for file in tables if file.suffix.lower() in _READERS):
+            return found
+    return []
 
 
 def read_folder(folder: Path) -> Iterator[SourceRow]:
@@ -89,18 +84,16 @@ def read_table(path: Path, *, expected_width: int | None = None) -> Iterator[Sou
         expected_width: Numbers in a frame feature; ``None``: as in the table's first good row.
 
     Yields:
-        Rows with ``where`` as in ``meta.jsonl:12`` (the line) or ``meta.parquet#12`` (the row),
-        counted from 1, and ``frames`` (F, expected_width); or rejects: ``bad-record``, ``no-id``,
-        ``not-utf8``, ``missing-file``, ``frame-width``, ``nan``.
+        Rows with ``where`` as in ``meta.jsonl:12`` (the line) or ``meta.parquet#12`` (the row), and
+        ``frames`` (F, expected_width); or rejects: ``bad-record``, ``no-id``, ``not-utf8``,
+        ``missing-file``, ``frame-width``, ``nan``.
 
     Raises:
         FormatError: The file is no such table, or has neither an id nor a file column.
     """
-    read, mark = _READERS[path.suffix.lower()]
-    width = expected_width
+    (read, mark), width = _READERS[path.suffix.lower()], expected_width
     for number, cells in read(path):
-        where = f"{path.name}{mark}{number}"
-        found = ""
+        where, found = f"{path.name}{mark}{number}", ""
         try:
             if isinstance(cells, BadRecord):
                 raise cells
@@ -123,12 +116,9 @@ def _source_row(cells: Cells, name: str, where: str, folder: Path, width: int | 
         raise BadRecord("missing-file", f"there is no file {file} in {folder}")
     video = Video(
         id=name,
-        title=_text(cells, "title"),
-        speech_text=_text(cells, "speech_text"),
-        screen_text=_text(cells, "screen_text"),
+        **{column: _text(cells, column) for column in _TEXTS},  # type: ignore[arg-type]
         tags=_tags(cells.get("tags")),
         category=_text(cells, "category", numbers=True),
-        language=_text(cells, "language"),
         duration_seconds=_seconds(cells.get("duration_seconds")),
         frame_times_seconds=_times(cells.get("frame_times_seconds"), len(frames)),
         frames=frames,
@@ -137,20 +127,15 @@ def _source_row(cells: Cells, name: str, where: str, folder: Path, width: int | 
 
 
 def _id(cells: Cells, folder: Path) -> str:
-    name = _text(cells, "id", numbers=True).strip()
-    if name:
-        return name
-    file = _text(cells, "file")
-    if not file:
+    name, file = _text(cells, "id", numbers=True).strip(), _text(cells, "file")
+    if not name and not file:
         raise BadRecord("no-id", "neither id nor file is given")
-    path = folder / file
-    relative = path.relative_to(folder) if path.is_relative_to(folder) else path
-    return relative.with_suffix("").as_posix()
+    return name or Path(os.path.relpath(folder / file, folder)).with_suffix("").as_posix()
 
 
 def _is_missing(value: Any) -> bool:
     """Whether a cell is empty; data frames write NaN there."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def _text(cells: Cells, name: str, *, numbers: bool = False) -> str:
@@ -170,7 +155,7 @@ def _text(cells: Cells, name: str, *, numbers: bool = False) -> str:
 
 
 def _tags(value: Any) -> tuple[str, ...] | None:
-    if _is_missing(value) or (isinstance(value, str) and not value.strip()):
+    if _is_missing(value):
         return None
     if isinstance(value, str):
         value = [tag.strip() for tag in re.split("[,;|]", value) if tag.strip()]
@@ -180,58 +165,52 @@ def _tags(value: Any) -> tuple[str, ...] | None:
 
 
 def _seconds(value: Any) -> float | None:
-    if _is_missing(value) or value == "":
+    if _is_missing(value):
         return None
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
+    seconds = _floats(value)
+    if seconds.shape != () or not 0 <= seconds < math.inf:
         found = f"duration_seconds is {value!r:.40}, expected a number of seconds"
         raise BadRecord("bad-record", found)
-    return seconds
+    return float(seconds)
 
 
 def _times(value: Any, count: int) -> NDArray[np.float32]:
     """(count,) float32."""
-    if count == 0 or _is_missing(value) or value == "":
+    if count == 0 or _is_missing(value):
         return np.arange(count, dtype=np.float32)
-    try:
-        times = np.array(value, np.float32)
-    except (TypeError, ValueError):
-        times = np.zeros(0, np.float32)
+    times = _floats(value)
     if times.shape != (count,) or not np.isfinite(times).all():
         found = f"frame_times_seconds is {value!r:.60}, expected {count} numbers, one a frame"
         raise BadRecord("bad-record", found)
-    return times
+    return times.astype(np.float32)
 
 
-def _frames(value: Any, width: int | None) -> NDArray[np.float16]:
-    """(F, width) float16 from lists of lists or from an Arrow array of lists."""
-    import pyarrow as pa
-
-    if value is None or isinstance(value, int | float | str) or len(value) == 0:
-        return np.zeros((0, width or 0), np.float16)
+def _floats(value: Any) -> NDArray[np.float64]:
+    """Numbers in the shape they come in; a lone NaN where they are none."""
     try:
-        rows = pa.array(value, pa.list_(pa.float32())) if isinstance(value, list) else value
-    except (pa.ArrowException, TypeError) as error:
-        detail = f"frames are no list of lists of numbers: {error}"
-        raise BadRecord("bad-record", detail) from None
+        return np.array(value, np.float64)
+    except (TypeError, ValueError):
+        return np.array(math.nan)
+
+
+def _frames(rows: Any, width: int | None) -> NDArray[np.float16]:
+    """(F, width) float16 from an Arrow array of lists."""
+    if isinstance(rows, list):
+        raise BadRecord("bad-record", "frames are read from Parquet and Arrow tables only")
+    if rows is None or isinstance(rows, int | float | str) or len(rows) == 0:
+        return np.zeros((0, width or 0), np.float16)
     widths = {length.as_py() or 0 for length in rows.value_lengths().unique()}
     found = width or max(widths)
     if widths != {found} or found == 0:
         sizes = ", ".join(str(one) for one in sorted(widths)[:5])
         expected = width or "the same in all of them"
         raise BadRecord("frame-width", f"frames have {sizes} numbers, expected {expected}")
-    matrix = rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), found)
+    numbers = rows.flatten().to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
-        frames: NDArray[np.float16] = matrix.astype(np.float16)
-    good = np.isfinite(frames).all(axis=1)
-    if not good.all():
-        first = int(np.argmin(good))
-        number = matrix[first][~np.isfinite(frames[first])][0]
-        detail = f"frame {first} holds {number}, expected numbers that float16 can hold"
-        raise BadRecord("nan", detail)
+        frames: NDArray[np.float16] = numbers.astype(np.float16).reshape(len(rows), found)
+    if len(bad := np.flatnonzero(~np.isfinite(frames))):
+        value = f"frame {bad[0] // found} holds {numbers[bad[0]]}"
+        raise BadRecord("nan", f"{value}, expected numbers that float16 can hold")
     return frames
 
 
@@ -249,35 +228,26 @@ def _named(pairs: Iterable[tuple[str, Any]]) -> Cells:
 def _check_columns(path: Path, names: Iterable[str]) -> None:
     found = list(dict.fromkeys(names))
     if {"id", "file"}.isdisjoint(_named((name, None) for name in found)):
-        near = [*get_close_matches("id", found, 2, 0.3), *get_close_matches("file", found, 2, 0.4)]
-        hint = f"; the nearest are {', '.join(map(repr, dict.fromkeys(near)))}" if near else ""
-        raise FormatError(
-            f"{path} has neither a column 'id' nor 'file', it has "
-            f"{', '.join(map(repr, found[:20])) or 'none'}{hint}: rename one"
-        )
+        near = [*get_close_matches("id", found, 1, 0.3), *get_close_matches("file", found, 1, 0.4)]
+        hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
+        columns = ", ".join(map(repr, found[:20])) or "none"
+        raise FormatError(f"{path} has no column 'id' or 'file', its columns are {columns}{hint}")
 
 
 def read_delimited(
-    path: Path, delimiter: str, columns: int | None = None
+    path: Path, delimiter: str, *, same_length: bool
 ) -> Iterator[tuple[int, list[str] | BadRecord]]:
     """Yields the rows of a CSV file with the numbers of their first lines.
 
     Fields may be quoted and then hold line breaks. Where a row over several lines is no good, as
     behind a quotation mark that nothing closes, only its first line is given up. Bytes that are
-    not UTF-8 come as lone surrogates (PEP 383).
-
-    Args:
-        path: The file, with or without a byte order mark.
-        delimiter: Between fields.
-        columns: Fields in each row; ``None``: as in the first row.
+    not UTF-8 come as lone surrogates (PEP 383). ``same_length``: all rows must be like the first.
     """
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        window: deque[str] = (
-            deque()
-        )  # lines of the file from the next row on, as far as they were read
-        number = 1
+        window: deque[str] = deque()  # from the next row's first line on, what was read so far
+        number, columns = 1, 0
         while True:
-            rows = csv.reader(_remembered(file, window), delimiter=delimiter)
+            rows = csv.reader(_remembered(file, window), delimiter=delimiter, strict=True)
             problem, cells = "", []
             try:
                 cells = next(rows)
@@ -285,10 +255,9 @@ def read_delimited(
                 return
             except csv.Error as error:
                 problem = str(error)
-            columns = columns or len(cells)
-            if cells and len(cells) != columns:
+            used, columns = rows.line_num, columns or len(cells)
+            if same_length and cells and len(cells) != columns:
                 problem = f"the row has {len(cells)} cells, expected {columns}"
-            used = rows.line_num
             if problem:
                 hint = f"; a quotation mark holds {used} lines together" if used > 1 else ""
                 yield number, BadRecord("bad-record", problem + hint)
@@ -308,12 +277,11 @@ def _remembered(file: Iterator[str], window: deque[str]) -> Iterator[str]:
 
 
 def _read_csv(path: Path) -> NumberedCells:
-    delimiter = "\t"
-    if path.suffix.lower() == ".csv":
-        with path.open(encoding="utf-8", errors="replace") as file:
-            first = file.readline()
-        delimiter = ";" if first.count(";") > first.count(",") else ","
-    rows = read_delimited(path, delimiter)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    comma = ";" if first.count(";") > first.count(",") else ","
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else comma
+    rows = read_delimited(path, delimiter, same_length=True)
     _, header = next(rows, (1, []))
     names = [] if isinstance(header, BadRecord) else header
     _check_columns(path, names)
@@ -331,26 +299,23 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.strip():
                 continue
             try:
-                yield number, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
-                detail = f"the line is not UTF-8 from its byte {error.start} on"
-                yield number, BadRecord("not-utf8", detail)
+                value = BadRecord("not-utf8", f"the line is not UTF-8: its byte {error.start}")
             except (ValueError, RecursionError) as error:
-                yield number, BadRecord("bad-record", f"the line is not JSON: {error}")
+                value = BadRecord("bad-record", f"the line is not JSON: {error}")
+            yield number, value
 
 
 def _read_json(path: Path) -> NumberedCells:
     first = [row for _, row in islice(read_json_lines(path), _READ_AHEAD) if isinstance(row, dict)]
-    if first:
-        _check_columns(path, (name for row in first for name in row))
+    _check_columns(path, (name for row in first for name in row))
     for number, row in read_json_lines(path):
         if isinstance(row, dict):
             yield number, _named(row.items())
-        elif isinstance(row, BadRecord):
-            yield number, row
         else:
-            detail = f"the line holds {row!r:.40}, expected a JSON object"
-            yield number, BadRecord("bad-record", detail)
+            wrong = BadRecord("bad-record", f"the line holds {row!r:.40}, expected a JSON object")
+            yield number, row if isinstance(row, BadRecord) else wrong
 
 
 def _read_parquet(path: Path) -> NumberedCells:
@@ -362,7 +327,8 @@ def _read_parquet(path: Path) -> NumberedCells:
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path} is no Parquet file: {error}") from None
     with file:
-        yield from _read_columns(path, file.schema_arrow, file.iter_batches(_READ_AHEAD))
+        names = _known(path, file.schema_arrow)
+        yield from read_batches(file.iter_batches(_READ_AHEAD, columns=names))
 
 
 def _read_arrow(path: Path) -> NumberedCells:
@@ -370,61 +336,55 @@ def _read_arrow(path: Path) -> NumberedCells:
 
     with pa.memory_map(str(path)) as source:
         try:
-            try:
-                file = pa.ipc.open_file(source)
-                batches = (file.get_batch(at) for at in range(file.num_record_batches))
-            except pa.ArrowInvalid:
-                source.seek(0)
-                file = batches = pa.ipc.open_stream(source)
+            is_file = source.read_at(6, 0) == b"ARROW1"
+            reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
         except (pa.ArrowException, OSError) as error:
             raise FormatError(f"{path} is no Arrow IPC file or stream: {error}") from None
-        yield from _read_columns(path, file.schema, batches)
+        names = _known(path, reader.schema)
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
+        yield from read_batches(batch.select(names) for batch in batches)
 
 
-def _read_columns(path: Path, schema: Any, batches: Iterable[Any]) -> NumberedCells:
+def _known(path: Path, schema: Any) -> list[str]:
+    """The columns that are of use."""
     import pyarrow as pa
 
     _check_columns(path, schema.names)
-    frames = _frames_column(path, schema)
+    names = [name for name in schema.names if not _COLUMNS.isdisjoint(_named([(name, None)]))]
+    for name in names:
+        kind = schema.field(name).type
+        if name.strip().lower() == "frames" and pa.types.is_nested(kind):
+            number = getattr(getattr(kind, "value_type", None), "value_type", None)
+            if number is None or not (pa.types.is_floating(number) or pa.types.is_integer(number)):
+                found = f"column {name!r} is {kind}, expected a list of lists of numbers"
+                raise FormatError(f"{path}: {found}")
+    return names
+
+
+def read_batches(batches: Iterable[Any]) -> NumberedCells:
+    """Rows of Arrow batches as Python values; lists of lists stay Arrow arrays."""
+    import pyarrow as pa
+
     number = 1
     try:
         for batch in batches:
-            for start in range(0, batch.num_rows, _READ_AHEAD):
-                for cells in _batch_cells(batch.slice(start, _READ_AHEAD), frames):
-                    yield number, cells
-                    number += 1
+            names = batch.schema.names
+            for scalars in zip(*batch.columns, strict=True):
+                row: Cells | BadRecord
+                try:
+                    row = _named(zip(names, map(_value, scalars), strict=True))
+                except UnicodeDecodeError as error:
+                    row = BadRecord("not-utf8", f"the row's text is not UTF-8: {error}")
+                yield number, row
+                number += 1
     except (pa.ArrowException, OSError) as error:
         detail = f"the file is damaged, the rest of it could not be read: {error}"
         yield number, BadRecord("bad-record", detail)
 
 
-def _frames_column(path: Path, schema: Any) -> int | None:
-    """Position of the column with frame features, if there is one."""
-    import pyarrow as pa
-
-    positions = [at for at, name in enumerate(schema.names) if name.strip().lower() == "frames"]
-    kind = schema.types[positions[-1]] if positions else None
-    if kind is None or pa.types.is_floating(kind) or pa.types.is_integer(kind):
-        return None
-    number = getattr(getattr(kind, "value_type", None), "value_type", None)
-    if number is None or not (pa.types.is_floating(number) or pa.types.is_integer(number)):
-        raise FormatError(f"{path}: column 'frames' is {kind}, expected a list of lists of numbers")
-    return positions[-1]
-
-
-def _batch_cells(batch: Any, frames: int | None) -> Iterator[Cells | BadRecord]:
-    """Rows as Python values, except for frames, which stay Arrow arrays of lists."""
-    names = batch.schema.names
-    others = [at for at in range(len(names)) if at != frames]
-    for row in range(batch.num_rows):
-        try:
-            pairs = [(names[at], batch.column(at)[row].as_py()) for at in others]
-        except UnicodeDecodeError as error:
-            yield BadRecord("not-utf8", f"the row holds text that is not UTF-8: {error}")
-            continue
-        if frames is not None:
-            pairs.append(("frames", batch.column(frames)[row].values))
-        yield _named(pairs)
+def _value(scalar: Any) -> Any:
+    is_matrix = hasattr(scalar, "values") and hasattr(scalar.type.value_type, "value_type")
+    return scalar.values if is_matrix else scalar.as_py()
 
 
 _READERS: dict[str, tuple[Callable[[Path], NumberedCells], str]] = {

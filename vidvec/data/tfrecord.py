@@ -92,7 +92,7 @@ def read_tag_list(path: Path) -> list[str]:
     first_line: dict[int, int] = {}
     for number, line in enumerate(lines, 1):
         text = line.strip()
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit() and len(text) < 20):
             found = f"found {text[:40]!r}, expected one tag id, a whole number"
             raise FormatError(f"{path}, line {number}: {found}")
         tag = int(text)

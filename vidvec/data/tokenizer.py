@@ -138,7 +138,7 @@ def load_tokenizer(source: str | Path) -> TitleTokenizer:
         if path.suffix == ".txt":
             vocabulary = models.WordPiece.read_file(str(path))
             if "[UNK]" not in vocabulary:
-                raise ValueError("a BERT vocabulary has a line [UNK]")  # noqa: TRY301
+                raise ValueError("a BERT vocabulary has a line [UNK]")
             return TitleTokenizer(_bert_pipeline(vocabulary, _lowercase(path)))
         return TitleTokenizer(Tokenizer.from_file(str(path)))
     except Exception as error:  # the library raises plain Exception

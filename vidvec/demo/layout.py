@@ -59,12 +59,15 @@ def affinities(vectors: NDArray[np.floating], perplexity: float) -> Floats:
 
 def plane(vectors: NDArray[np.floating]) -> Floats:
     """(n, 2) places of (n, E) vectors on a map of unit spread; near by cosine is near there."""
+    vectors = np.asarray(vectors, np.float32)
+    if not len(vectors):
+        return np.zeros((0, 2), np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    places = principal_components(unit) if len(unit) else np.zeros((0, 2), np.float32)
+    places = principal_components(unit)
     if len(unit) > 3:
         places = _descend(affinities(unit, min(PERPLEXITY, (len(unit) - 1) / 3)), places)
-    spread = places.std(axis=0).max(initial=0)
+    spread = places.std(axis=0).max()
     return places / spread if spread > 0 else places
 
 

@@ -107,7 +107,8 @@ def _draw(
     axis.imshow(strip, interpolation="antialiased")
     if framed:
         axis.add_patch(_frame(strip))
-    style = {"fontsize": 9, "family": fonts.names, "verticalalignment": "top"}
+    # A title with two dollar signs is no formula.
+    style = {"fontsize": 9, "family": fonts.names, "va": "top", "parse_math": False}
     below = strip.shape[0] + 5
     drawn = axis.text(0, below, caption, color="#1c1e21", fontweight="bold", **style)
     title = fonts.shortened(corpus.video(row).title, _LETTERS - len(caption)) if known else ""

@@ -116,7 +116,7 @@ def draw_tags(scene: Scene, language: str, random: Random) -> list[str]:
     One tag in four is in the other language.
     """
     subject = words.SUBJECTS[scene.subject].names
-    offered = (
+    offered: tuple[tuple[float, words.Synonyms], ...] = (
         (0.75, words.THEMES[scene.theme].tags),
         (0.75, {key: names[:2] for key, names in subject.items()}),
         (0.5, words.MOOD_TAGS[scene.mood]),

@@ -15,10 +15,12 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from vidvec import storage
 from vidvec.embed.vectors import SHARD_ROWS, Vectors, VectorWriter
-from vidvec.errors import UsageError
+from vidvec.errors import FormatError, UsageError
 
 Method = Literal["streaming", "exact"]
 PROJECTION_FILE = "projection.safetensors"
@@ -147,11 +149,16 @@ def fuse(
         method: See ``fit``.
 
     Raises:
-        UsageError: The folders hold different videos, or a weight cannot be used.
+        UsageError: The folders hold different videos or none, a weight or the size cannot be used,
+            or ``out`` holds other vectors.
     """
     if not members:
         raise UsageError("nothing to fuse: give at least one folder of vectors")
+    if size < 1:
+        raise UsageError(f"size {size}: expected 1 or more numbers in a fused vector")
     opened = [Vectors(path) for path in members]
+    if not len(opened[0]):
+        raise UsageError(f"nothing to fuse: {opened[0].path} holds no vectors")
     for other in opened[1:]:
         if other.ids != opened[0].ids:
             raise UsageError(
@@ -160,23 +167,26 @@ def fuse(
             )
     scaled = normalised_weights(weights, len(members))
     dimensions = [vectors.dimension for vectors in opened]
-    fusion = fit(_blocks(opened), scaled, dimensions, size, method)
     made_by = {
         "stage": "fuse",
         "members": [str(path.resolve()) for path in members],
+        "made_of": [vectors.manifest["made_by"] for vectors in opened],
         "weights": scaled.tolist(),
         "method": method,
     }
-    dimension = fusion.projection.shape[1]
+    dimension = min(size, sum(dimensions))
     writer = VectorWriter(out, dimension, {"normalised": True, "made_by": made_by})
-    ids = opened[0].ids
-    if not writer.complete:
-        for place, block in enumerate(_blocks(opened)):
-            start = place * SHARD_ROWS
-            if start >= writer.rows:
-                writer.append(ids[start : start + SHARD_ROWS], fusion.apply(block))
+    if writer.rows:
+        fusion = load_fusion(out)  # the very one that the vectors there were made with
+    else:
+        fusion = fit(_blocks(opened), scaled, dimensions, size, method)
         save_fusion(out / PROJECTION_FILE, fusion)
-        writer.finish()
+    ids = opened[0].ids
+    for place, block in enumerate(_blocks(opened)):
+        start = place * SHARD_ROWS
+        if start >= writer.rows:
+            writer.append(ids[start : start + SHARD_ROWS], fusion.apply(block))
+    writer.finish()
     return fusion
 
 
@@ -187,11 +197,22 @@ def _blocks(opened: Sequence[Vectors]) -> Iterator[list[NDArray[np.float32]]]:
 
 
 def save_fusion(path: Path, fusion: Fusion) -> None:
-    """Writes weights and projection as safetensors."""
-    save_file({"weights": fusion.weights, "projection": fusion.projection}, path)
+    """Writes a fusion as safetensors, atomically."""
+    kept = np.array([fusion.kept])
+    tensors = {"weights": fusion.weights, "projection": fusion.projection, "kept": kept}
+    with storage.atomic_path(path) as temporary:
+        save_file(tensors, temporary)
 
 
 def load_fusion(folder: Path) -> Fusion:
-    """The fusion that made a folder of vectors."""
-    tensors = load_file(folder / PROJECTION_FILE)
-    return Fusion(tensors["weights"], tensors["projection"], float("nan"))
+    """The fusion that made a folder of vectors.
+
+    Raises:
+        FormatError: Its file is missing or damaged.
+    """
+    path = folder / PROJECTION_FILE
+    try:
+        tensors = load_file(path)
+        return Fusion(tensors["weights"], tensors["projection"], float(tensors["kept"][0]))
+    except (OSError, KeyError, SafetensorError) as error:
+        raise FormatError(f"{path} cannot be read: {error}") from None

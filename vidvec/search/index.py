@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidvec.data.corpus import Corpus
-from vidvec.embed.embedder import Encoder
+from vidvec.embed.embedder import Encoder, weights_hash
 from vidvec.embed.fusion import load_fusion
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import UsageError
@@ -61,7 +61,8 @@ class ExactIndex:
         for place in range(len(queries)):
             left_out = without[place] if without is not None else None
             pairs = zip(rows[place], cosines[place], strict=True)
-            hits = [Hit(self.vectors.ids[row], float(cosine)) for row, cosine in pairs]
+            # Row −1 stands for no neighbour, as of a query that holds NaN.
+            hits = [Hit(self.vectors.ids[row], float(cosine)) for row, cosine in pairs if row >= 0]
             found.append([hit for hit in hits if hit.id != left_out][:k])
         return found
 
@@ -85,11 +86,17 @@ def encode_titles(vectors: Path, titles: Sequence[str]) -> NDArray[np.float32]:
         titles: Words to look for.
 
     Raises:
-        UsageError: What made the vectors is not known.
+        UsageError: What made the vectors is not known, or has changed since.
     """
     made_by = read_manifest(vectors, "vectors")["made_by"]
     if made_by["stage"] == "embed":
-        return Encoder.load(made_by["checkpoint"]).encode(list(titles))
+        checkpoint = Path(made_by["checkpoint"])
+        if weights_hash(checkpoint) != made_by["weights"]:
+            raise UsageError(
+                f"{checkpoint} has other weights than those that made {vectors}: embed the corpus "
+                "with it again, into a new folder"
+            )
+        return Encoder.load(checkpoint).encode(list(titles))
     if made_by["stage"] == "fuse":
         members = [encode_titles(Path(member), titles) for member in made_by["members"]]
         return load_fusion(vectors).apply(members)
@@ -109,4 +116,4 @@ def corpus_of(vectors: Path, given: Path | None = None) -> Corpus | None:
     if made_by["stage"] == "fuse":
         return corpus_of(Path(made_by["members"][0]))
     path = Path(made_by.get("corpus", ""))
-    return Corpus(path) if (path / "manifest.json").is_file() else None
+    return Corpus(path, unfinished=True) if (path / "manifest.json").is_file() else None

@@ -114,7 +114,8 @@ class PretrainTask:
         self._weights = LossWeights(
             self.stage.tag_weight, self.stage.mlm_weight, self.stage.mfm_weight
         )
-        if not (self._weights.mlm or self._weights.mfm or (self._weights.tag and self.heads.tag is not None)):
+        tags = self._weights.tag and self.heads.tag is not None
+        if not (tags or self._weights.mlm or self._weights.mfm):
             raise UsageError(
                 "nothing to learn from: every objective that this corpus allows has weight 0; set "
                 "pretrain.mlm_weight or pretrain.mfm_weight (or tag_weight, where videos have tags)"

@@ -19,6 +19,7 @@ from tests.tiny import (
     tiny_config,
     tiny_encoder,
 )
+from vidvec.model.attention import attend
 from vidvec.model.encoder import VideoEncoder
 from vidvec.model.layout import fill
 from vidvec.model.published import translate
@@ -266,3 +267,35 @@ def test_float16_features_are_read_as_they_are():
     with torch.no_grad():
         first = encoder(batch, frames=half).vectors
         assert torch.equal(first, encoder(batch, frames=half.float()).vectors)
+
+
+def test_dropout_is_where_bert_has_it(monkeypatch):
+    encoder = tiny_encoder(dropout=0.25)
+    attention: list[float] = []
+    monkeypatch.setattr(
+        "vidvec.model.encoder.attend",
+        lambda qkv, layout, dropout: attention.append(dropout) or attend(qkv, layout, dropout),
+    )
+    calls: dict[str, int] = {}
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Dropout):
+            assert module.p == 0.25
+            module.register_forward_hook(
+                lambda *_, name=name: calls.update({name: calls.get(name, 0) + 1})
+            )
+    batch = made_batch(COUNTS)
+    with torch.no_grad():
+        assert torch.equal(encoder(batch).vectors, encoder(batch).vectors)
+        assert attention == [0.0] * 4
+        calls.clear()
+        encoder.train()
+        first, second = encoder(batch), encoder(batch)
+    assert attention[4:] == [0.25] * 4
+    # Behind both embeddings once, and in each block behind the attention and the feed-forward.
+    assert calls == {
+        "token_embedding.dropout": 2,
+        "frame_embedding.dropout": 2,
+        "blocks.0.dropout": 4,
+        "blocks.1.dropout": 4,
+    }
+    assert not torch.allclose(first.vectors, second.vectors, atol=1e-3)

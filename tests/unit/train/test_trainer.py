@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from vidvec.errors import FormatError, UsageError, VidvecError
 from vidvec.model.weights import load_model, save_model
 from vidvec.train import trainer
 from vidvec.train.finetune import FinetuneTask, finetune
-from vidvec.train.masking import Masked
 from vidvec.train.pretrain import PretrainTask, new_model, pretrain
 from vidvec.train.trainer import TrainReport, train
 
@@ -90,19 +88,32 @@ def train_scripted(corpus: Corpus, run: Path, recipe: Recipe, scores: list[float
 def test_pretraining_learns(corpus, tmp_path):
     report = pretrain(corpus.path, tmp_path, tiny_recipe(pretrain={"epochs": 12}))
     train_lines, validations = lines(tmp_path, "train"), lines(tmp_path, "validation")
-    for name in ("tag", "mlm", "mfm", "loss"):
-        assert train_lines[-1][name] < 0.95 * train_lines[0][name], name
-    assert validations[-1]["tag"] < 0.95 * validations[0]["tag"]
+    for some in (train_lines, validations):
+        assert some[-1]["tag"] < 0.9 * some[0]["tag"]
+        assert some[-1]["loss"] < 0.9 * some[0]["loss"]
     assert report.best == min(line["score"] for line in validations)
-    assert report.steps == 12 * math.ceil(report.steps / 12)
+
+
+@pytest.mark.parametrize("objective", ["tag", "mlm", "mfm"])
+def test_each_objective_learns_alone(corpus, tmp_path, objective):
+    weights = {f"{name}_weight": float(name == objective) for name in ("tag", "mlm", "mfm")}
+    recipe = tiny_recipe(pretrain={"epochs": 20, **weights})
+    pretrain(corpus.path, tmp_path, recipe)
+    validations = lines(tmp_path, "validation")
+    assert set(validations[0]) == {"step", "kind", "score", "loss", objective}
+    assert validations[-1][objective] < 0.9 * validations[0][objective]
 
 
 def test_finetuning_learns_what_validation_measures(corpus, tmp_path):
     recipe = tiny_recipe(finetune={"epochs": 8})
     report = finetune(corpus.path, tmp_path, recipe)
     validations = lines(tmp_path, "validation")
+    untrained = new_model(recipe, corpus)
+    untrained.encoder.eval()
+    with torch.no_grad():
+        before = FinetuneTask(untrained, corpus).validate()
+    assert report.best < 0.7 * before["mse"]
     assert lines(tmp_path, "train")[-1]["loss"] < 0.5 * lines(tmp_path, "train")[0]["loss"]
-    assert report.best < 0.7 * validations[0]["mse"]
 
     # The kept checkpoint's figures, once more, from vectors made one video at a time.
     encoder = Encoder.load(tmp_path, "cpu")
@@ -142,8 +153,7 @@ def test_pretraining_changes_every_weight_that_it_should(corpus, tmp_path):
     before = {n: p.detach().clone() for n, p in new_model(recipe, corpus).named_parameters()}
     pretrain(corpus.path, tmp_path, recipe)
     same = {n for n, p in load_model(tmp_path).named_parameters() if torch.equal(p, before[n])}
-    # With tags from [CLS], nothing asks for the pooled vector. A scale on top of a softmax's common
-    # bias is no exception: weight decay moves matrices only where there is a gradient.
+    # With tags from [CLS], nothing asks for the pooled vector.
     expected = ("encoder.pool.", "encoder.projection.")
     assert same == {name for name in before if name.startswith(expected)}
 
@@ -571,8 +581,6 @@ def test_masked_inputs_are_what_the_encoder_reads(corpus, monkeypatch):
     masked = ~first["frames"].any(1)
     assert masked.any()
     assert batch.frames[masked].any(1).all()
-    assert isinstance(first["frames"], Tensor)
-    assert Masked.__slots__  # frozen, like the batch
 
 
 def test_progress_is_told(corpus, tmp_path):

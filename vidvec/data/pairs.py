@@ -1,0 +1,186 @@
+"""Scored pairs: which two videos people compared, and how similar they found them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from vidvec.data.tables import read_batches, read_delimited, read_json_lines
+from vidvec.errors import BadRecord, FormatError
+from vidvec.records import Pair, Reject
+
+_NAMES = (("id_1", "id1"), ("id_2", "id2"), ("score", "grade", "similarity", "label"))
+
+# Three cells and where they stand, lines or rows counted from 1.
+Rows = Iterator[tuple[int, Sequence[Any] | BadRecord]]
+
+
+def read_pairs(path: Path) -> tuple[list[Pair], list[Reject]]:
+    """Reads a file of scored pairs.
+
+    Columns are found by name: ``id_1`` (``id1``), ``id_2`` (``id2``), ``score`` (``grade``,
+    ``similarity``, ``label``); those that go by other names are taken in order from the left, as
+    are all columns of a text file without a header. A text file has a header where the third field
+    of its first row is no number. More columns are ignored.
+
+    Args:
+        path: ``.tsv``, ``.csv``, ``.txt`` (separated by tabs, commas, semicolons or blanks),
+            ``.jsonl``, ``.ndjson`` or ``.parquet``.
+
+    Returns:
+        The pairs in the file's order, blanks around ids stripped; and the rows that are none:
+        ``bad-pair`` (fewer than three fields, or not readable), ``no-id``, ``not-utf8``,
+        ``bad-score`` (no finite number), ``same-video`` (one id twice).
+
+    Raises:
+        FormatError: The file is missing or of no such kind, or its columns cannot be told.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
+        raise FormatError(f"{path} is no file of pairs: expected {', '.join(_READERS)}")
+    if not path.is_file():
+        raise FormatError(f"file of pairs {path} does not exist")
+    pairs: list[Pair] = []
+    rejects: list[Reject] = []
+    for number, cells in _READERS[suffix](path):
+        try:
+            if isinstance(cells, BadRecord):
+                raise cells
+            pairs.append(_pair(cells))
+        except BadRecord as error:
+            where = f"{path.name}{'#' if suffix == '.parquet' else ':'}{number}"
+            reason = "bad-pair" if error.reason == "bad-record" else error.reason
+            rejects.append(Reject(where, "", reason, error.detail))
+    return pairs, rejects
+
+
+def _pair(cells: Sequence[Any]) -> Pair:
+    first, second = (_id(cell) for cell in cells[:2])
+    if first == second:
+        raise BadRecord("same-video", f"the pair has the id {first!r} twice")
+    try:
+        score = math.nan if isinstance(cells[2], bool) else float(cells[2])
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        found = f"the score of {first} and {second} is {cells[2]!r:.40}"
+        raise BadRecord("bad-score", f"{found}, expected a finite number")
+    return Pair(first, second, score)
+
+
+def _id(cell: Any) -> str:
+    whole = isinstance(cell, int) and not isinstance(cell, bool)
+    text = str(cell).strip() if whole or isinstance(cell, str) else ""
+    if not text:
+        raise BadRecord("no-id", f"an id is {cell!r:.40}, expected text or a whole number")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRecord("not-utf8", f"an id is not UTF-8: {text!r:.60}") from None
+    return text
+
+
+def _positions(names: Sequence[str]) -> list[int]:
+    """Where the two ids and the score stand.
+
+    Raises:
+        BadRecord: There are fewer than three columns, or one id has its name and the other none.
+    """
+    plain = [name.strip().lower() for name in names]
+    found = [next((plain.index(one) for one in known if one in plain), None) for known in _NAMES]
+    others = iter(at for at in range(len(names)) if at not in found)
+    positions = [next(others, None) if at is None else at for at in found]
+    if (found[0] is None) != (found[1] is None) or None in positions:
+        columns = ", ".join(map(repr, names)) or "none"
+        raise BadRecord("bad-pair", f"columns are {columns}, expected 'id_1', 'id_2' and 'score'")
+    return [at for at in positions if at is not None]
+
+
+def _header_positions(path: Path, names: Sequence[str]) -> list[int]:
+    try:
+        return _positions(names)
+    except BadRecord as error:
+        raise FormatError(f"{path}: {error.detail}") from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_text(path: Path) -> Rows:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        line = file.readline()
+    allowed = {".tsv": "\t", ".csv": ",;"}.get(path.suffix.lower(), "\t,; ")
+    delimiter = max(allowed, key=line.count)
+    rows = read_delimited(path, delimiter, same_length=False)
+    first = next(rows, None)
+    if first is None:
+        return
+    positions, start = [0, 1, 2], [first]
+    cells = first[1]
+    if not isinstance(cells, BadRecord) and len(cells) >= 3 and not _is_number(cells[2]):
+        positions, start = _header_positions(path, cells), []
+    for number, row in chain(start, rows):
+        if isinstance(row, BadRecord):
+            yield number, row
+            continue
+        fields = [cell for cell in row if cell] if delimiter == " " else row
+        if len(fields) > max(positions):
+            yield number, [fields[at] for at in positions]
+        else:
+            detail = f"the row has {len(fields)} fields, expected at least {max(positions) + 1}"
+            yield number, BadRecord("bad-pair", detail)
+
+
+def _read_json(path: Path) -> Rows:
+    for number, row in read_json_lines(path):
+        values = list(row.values()) if isinstance(row, dict) else row
+        if isinstance(row, BadRecord):
+            yield number, row
+        elif not isinstance(values, list):
+            yield number, BadRecord("bad-pair", f"the line is {row!r:.40}, expected an object")
+        else:
+            names = (
+                list(row)
+                if isinstance(row, dict)
+                else [f"field {at}" for at in range(1, len(values) + 1)]
+            )
+            try:
+                yield number, [values[at] for at in _positions(names)]
+            except BadRecord as error:
+                yield number, error
+
+
+def _read_parquet(path: Path) -> Rows:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"{path} is no Parquet file: {error}") from None
+    with file:
+        names = file.schema_arrow.names
+        columns = [names[at] for at in _header_positions(path, names)]
+        for number, row in read_batches(file.iter_batches(columns=columns)):
+            if isinstance(row, BadRecord):
+                yield number, row
+            else:
+                yield number, [row[name.strip().lower()] for name in columns]
+
+
+_READERS: dict[str, Callable[[Path], Rows]] = {
+    ".tsv": _read_text,
+    ".csv": _read_text,
+    ".txt": _read_text,
+    ".jsonl": _read_json,
+    ".ndjson": _read_json,
+    ".parquet": _read_parquet,
+}
