@@ -51,6 +51,8 @@ COMMANDS = {
     "fuse": ["MEMBERS", "--out", "--weights", "--size", "--method"],
     "search": ["VECTORS", "--id", "--title", "-k", "--k", "--corpus", "--json"],
     "demo": ["FOLDER", "--videos", "--seed"],
+    "import-checkpoint": ["FILE", "CHECKPOINT", "--recipe", "--bert", "--tag-list", "--set"],
+    "check-reference": ["FOLDER", "--recipe", "--set", "--all"],
     "recipes": [],
 }
 HEAVY = ["torch", "pyarrow", "scipy", "cv2", "av", "transformers", "onnxruntime", "faiss"]

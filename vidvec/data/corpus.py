@@ -305,12 +305,20 @@ def thumbnail_table(videos: Sequence[Video]) -> pa.Table:
     )
 
 
-def read_shard(corpus: Path, name: str) -> tuple[pa.Table, pa.Table]:
-    """Copies of a shard and of its thumbnails, in memory."""
+def read_shard(corpus: Path, name: str, frame_size: int) -> tuple[pa.Table, pa.Table]:
+    """Copies of a shard and of its thumbnails, in memory.
+
+    Where the shard is from before the first frames came, its empty frames get ``frame_size``.
+    """
     tables = []
     for folder in ("shards", "thumbnails"):
         with pa.OSFile(str(corpus / folder / name), "rb") as source:
             tables.append(pa.ipc.open_file(source).read_all())
+    schema = corpus_schema(frame_size)
+    if not tables[0].schema.equals(schema):
+        place = schema.get_field_index("frames")
+        empty = pa.array([[]] * len(tables[0]), schema.field(place).type)
+        tables[0] = tables[0].set_column(place, schema.field(place), empty)
     return tables[0], tables[1]
 
 

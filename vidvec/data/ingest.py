@@ -99,8 +99,10 @@ def ingest(
         BadRecord: ``strict``, and a record cannot be read; what came before it is kept.
     """
     source = open_source(source_path, options.tag_list)
+    _check_options(options)
     writer = _Writer(corpus_path, source)
     if writer.entry["complete"]:
+        _take_late_pairs(writer, options.pairs)
         return writer.report()
     encoder = _LazyEncoder(options)
     resumed_at = writer.entry["cursor"]
@@ -141,6 +143,15 @@ def read_video(
     if isinstance(result, Reject):
         raise BadRecord(result.reason, f"{path}: {result.detail}")
     return result.video
+
+
+def _check_options(options: IngestOptions) -> None:
+    """Finds out now what else would come out after the last video."""
+    for file in options.pairs:
+        if not file.is_file():
+            raise UsageError(f"file of pairs {file} does not exist")
+    if options.tokenizer:
+        load_tokenizer(options.tokenizer)
 
 
 class _LazyEncoder:
@@ -231,11 +242,15 @@ class _Writer:
         path.mkdir(parents=True, exist_ok=True)
         if (path / storage.MANIFEST).is_file():
             self.manifest = storage.read_manifest(path, store.KIND)
-        elif any(path.iterdir()) and not (path / "shards").is_dir():
-            raise UsageError(f"{path} is not empty and no corpus: give a new folder")
+            self.entry = _entry_for(self.manifest, source, path)
         else:
+            storage.remove_leftovers(path)
+            if any(path.iterdir()):
+                raise UsageError(f"{path} is not empty and no corpus: give a new folder")
             self.manifest = _empty_manifest()
-        self.entry = _entry_for(self.manifest, source, path)
+            self.entry = _entry_for(self.manifest, source, path)
+            # First of all, so that nothing is ever cleaned up in a folder that is no corpus.
+            storage.write_manifest(path, store.KIND, **self.manifest)
         self._clean()
         self._seen = self._ids()
         self._pending: list[Video] = []
@@ -251,7 +266,8 @@ class _Writer:
                 if shard.name not in listed:
                     shard.unlink()
         with (self.path / "rejects.jsonl").open("ab") as file:
-            file.truncate(self.manifest["rejects_bytes"])
+            if file.tell() > self.manifest["rejects_bytes"]:
+                file.truncate(self.manifest["rejects_bytes"])
 
     def _ids(self) -> set[str]:
         if not self.manifest["shards"]:
@@ -311,7 +327,9 @@ class _Writer:
     def reject(self, reject: Reject) -> None:
         """Writes and counts a record left out."""
         self.entry["rejected"][reject.reason] = self.entry["rejected"].get(reject.reason, 0) + 1
-        with (self.path / "rejects.jsonl").open("a", encoding="utf-8") as file:
+        # What is no Unicode, as a file name may be, is written as JSON escapes it.
+        rejects = self.path / "rejects.jsonl"
+        with rejects.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
 
     def commit(self) -> None:
@@ -347,20 +365,27 @@ class _Writer:
                 groups[-1].append(shard)
             else:
                 groups.append([shard])
-        if len(groups) == len(self.manifest["shards"]):
+        width = self.manifest["frame_encoder"]["frame_size"]
+        done = [len(group) == 1 and self._has_width(group[0], width) for group in groups]
+        if all(done):
             return
         merged = []
-        for group in groups:
-            if len(group) == 1:
+        for group, is_done in zip(groups, done, strict=True):
+            if is_done:
                 merged += group
                 continue
-            tables = [store.read_shard(self.path, shard["file"]) for shard in group]
+            tables = [store.read_shard(self.path, shard["file"], width) for shard in group]
             videos, thumbnails = (pa.concat_tables(parts) for parts in zip(*tables, strict=True))
             name = f"{self._next_number():06d}.arrow"
             merged.append(store.write_shard(self.path, name, videos, thumbnails))
         self.manifest["shards"] = merged
         self._write_manifest()
         self._clean()
+
+    def _has_width(self, shard: dict[str, Any], width: int) -> bool:
+        """Whether a shard's frames have this width; those from before the first frames have 1."""
+        with pa.OSFile(str(self.path / "shards" / shard["file"]), "rb") as file:
+            return bool(pa.ipc.open_file(file).schema.equals(store.corpus_schema(width)))
 
     def report(self) -> IngestReport:
         """Counts of the corpus and of this source."""
@@ -392,6 +417,7 @@ def _entry_for(manifest: dict[str, Any], source: Source, path: Path) -> dict[str
     for entry in entries:
         if entry["fingerprint"] == source.fingerprint:
             return entry
+    entries[:] = [entry for entry in entries if entry["complete"] or entry["cursor"]]
     unfinished = [entry["source"] for entry in entries if not entry["complete"]]
     if unfinished:
         raise UsageError(
@@ -439,22 +465,44 @@ def frequent_tags(corpus: store.Corpus, limit: int = MAX_TAGS) -> list[str]:
 
 def _take_pairs(writer: _Writer, corpus: store.Corpus, files: tuple[Path, ...]) -> None:
     """Adds scored pairs to ``pairs.parquet``; those with an unknown video are rejected."""
-    pairs = corpus.pairs()
-    for file in files:
-        read, rejects = read_pairs(file)
-        for reject in rejects:
-            writer.reject(reject)
+    new, rejects = _new_pairs(corpus, files)
+    for reject in rejects:
+        writer.reject(reject)
+    if new:
+        write_pairs(writer.path / "pairs.parquet", [*corpus.pairs(), *new])
+    writer.manifest["pairs"] += len(new)
+
+
+def _take_late_pairs(writer: _Writer, files: tuple[Path, ...]) -> None:
+    """Adds pairs to a corpus whose videos are all there; without new ones nothing changes."""
+    corpus = store.Corpus(writer.path)
+    if files and _new_pairs(corpus, files)[0]:
+        _take_pairs(writer, corpus, files)
+        writer.commit()
+
+
+def _new_pairs(corpus: store.Corpus, files: tuple[Path, ...]) -> tuple[list[Pair], list[Reject]]:
+    """Pairs of these files that the corpus does not have yet, and what is wrong with the others.
+
+    A pair that came with an earlier ingest is not taken again, as where one file of pairs is given
+    with each of several sources.
+    """
+    held = Counter(corpus.pairs())
+    new: list[Pair] = []
+    rejects: list[Reject] = []
+    for file in dict.fromkeys(path.resolve() for path in files):
+        read, bad = read_pairs(file)
+        rejects += bad
         for pair in read:
             missing = [video for video in (pair.id_1, pair.id_2) if video not in corpus]
             if missing:
-                where, names = file.name, ", ".join(missing)
-                detail = f"pair {pair.id_1} {pair.id_2}: not in the corpus: {names}"
-                writer.reject(Reject(where, missing[0], "pair-unknown-id", detail))
+                detail = f"pair {pair.id_1} {pair.id_2}: not in the corpus: {', '.join(missing)}"
+                rejects.append(Reject(file.name, missing[0], "pair-unknown-id", detail))
+            elif held[pair]:
+                held[pair] -= 1
             else:
-                pairs.append(pair)
-    if pairs:
-        write_pairs(writer.path / "pairs.parquet", pairs)
-    writer.manifest["pairs"] = len(pairs)
+                new.append(pair)
+    return new, rejects
 
 
 def write_pairs(path: Path, pairs: list[Pair]) -> None:

@@ -120,6 +120,11 @@ def _read_text(path: Path) -> Rows:
     allowed = {".tsv": "\t", ".csv": ",;"}.get(path.suffix.lower(), "\t,; ")
     delimiter = max(allowed, key=line.count)
     rows = read_delimited(path, delimiter, same_length=False)
+    if delimiter == " ":  # any number of them separates two fields
+        rows = (
+            (at, row if isinstance(row, BadRecord) else [cell for cell in row if cell])
+            for at, row in rows
+        )
     first = next(rows, None)
     if first is None:
         return
@@ -131,11 +136,10 @@ def _read_text(path: Path) -> Rows:
         if isinstance(row, BadRecord):
             yield number, row
             continue
-        fields = [cell for cell in row if cell] if delimiter == " " else row
-        if len(fields) > max(positions):
-            yield number, [fields[at] for at in positions]
+        if len(row) > max(positions):
+            yield number, [row[at] for at in positions]
         else:
-            detail = f"the row has {len(fields)} fields, expected at least {max(positions) + 1}"
+            detail = f"the row has {len(row)} fields, expected at least {max(positions) + 1}"
             yield number, BadRecord("bad-pair", detail)
 
 

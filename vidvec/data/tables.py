@@ -7,7 +7,7 @@ Columns; one of ``id`` and ``file`` is required, unknown ones are ignored:
     title, category      strings
     speech_text          what is said in the video; also called asr_text
     screen_text          what is written in the picture; also called ocr_text
-    tags                 a list; in CSV, tags separated by , or ; or | (empty: nobody tagged it)
+    tags                 a list; in CSV, tags separated by , or ; or |. Empty: nobody tagged it
     language             also called lang
     duration_seconds     a number
     frames               Parquet and Arrow: features already computed, a list of equally long
@@ -161,7 +161,9 @@ def _tags(value: Any) -> tuple[str, ...] | None:
         value = [tag.strip() for tag in re.split("[,;|]", value) if tag.strip()]
     if not isinstance(value, list):
         raise BadRecord("bad-record", f"tags are {value!r:.40}, expected a list of strings")
-    return tuple(_text({"a tag": tag}, "a tag", numbers=True) for tag in value)
+    # Tables write an empty list for "no tags known"; were it taken for "no tag fits", the tag
+    # objective would learn that from every untagged video.
+    return tuple(_text({"a tag": tag}, "a tag", numbers=True) for tag in value) or None
 
 
 def _seconds(value: Any) -> float | None:
@@ -169,8 +171,7 @@ def _seconds(value: Any) -> float | None:
         return None
     seconds = _floats(value)
     if seconds.shape != () or not 0 <= seconds < math.inf:
-        found = f"duration_seconds is {value!r:.40}, expected a number of seconds"
-        raise BadRecord("bad-record", found)
+        raise BadRecord("bad-record", f"duration_seconds is {value!r:.40}, expected a number")
     return float(seconds)
 
 
@@ -203,8 +204,7 @@ def _frames(rows: Any, width: int | None) -> NDArray[np.float16]:
     found = width or max(widths)
     if widths != {found} or found == 0:
         sizes = ", ".join(str(one) for one in sorted(widths)[:5])
-        expected = width or "the same in all of them"
-        raise BadRecord("frame-width", f"frames have {sizes} numbers, expected {expected}")
+        raise BadRecord("frame-width", f"frames of {sizes} numbers, expected {width or 'one size'}")
     numbers = rows.flatten().to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
         frames: NDArray[np.float16] = numbers.astype(np.float16).reshape(len(rows), found)
@@ -383,8 +383,8 @@ def read_batches(batches: Iterable[Any]) -> NumberedCells:
 
 
 def _value(scalar: Any) -> Any:
-    is_matrix = hasattr(scalar, "values") and hasattr(scalar.type.value_type, "value_type")
-    return scalar.values if is_matrix else scalar.as_py()
+    inner = getattr(scalar.type, "value_type", None)
+    return scalar.values if hasattr(inner, "value_type") else scalar.as_py()
 
 
 _READERS: dict[str, tuple[Callable[[Path], NumberedCells], str]] = {

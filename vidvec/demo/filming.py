@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vidvec.demo.backdrops import paint_backdrop
 from vidvec.demo.drawing import Colour, Picture, paste, rgb, turned
@@ -60,7 +61,7 @@ def film(scene: Scene, width: int, height: int, frames: int, fps: float) -> Iter
     actors = _cast(scene, random, height)
     stir, glow = AMBIENCES[scene.theme](random, width, height)
     sway = random.uniform(0, 6, 2), random.uniform(0.2, 0.5, 2)
-    grade = np.array(GRADES[scene.mood], np.float32)
+    grade = _camera(random) @ np.vstack([GRADES[scene.mood], (0, 0, 0, 1)])
     for number in range(frames):
         seconds = number / fps
         x, y = (
@@ -74,6 +75,17 @@ def film(scene: Scene, width: int, height: int, frames: int, fps: float) -> Iter
         picture = np.asarray(cv2.transform(picture, grade), np.uint8)
         glow(picture, seconds)
         yield picture
+
+
+def _camera(random: Random) -> NDArray[np.float64]:
+    """RGB → RGB of one of many cameras: colour cast, saturation, contrast and exposure differ."""
+    cast = np.diag(np.exp(0.1 * random.standard_normal(3)))
+    grey = np.full((3, 3), 1 / 3)
+    share = random.uniform(0, 0.5)
+    contrast = random.uniform(0.7, 1.15)
+    colours = contrast * cast @ ((1 - share) * np.eye(3) + share * grey)
+    offset = 128 * (1 - contrast) + 10 * random.standard_normal()
+    return np.hstack([colours, np.full((3, 1), offset)])
 
 
 def _cast(scene: Scene, random: Random, height: int) -> list[Actor]:
@@ -133,13 +145,15 @@ def _place(scene: Scene, actor: Actor, seconds: float) -> tuple[float, float]:
     if scene.pattern == "circle":
         angle = 2 * np.pi * (actor.start + forward * gone * 1.4)
         return 0.5 + 0.3 * float(np.cos(angle)), actor.level + 0.16 * float(np.sin(angle))
+    # On the ground there is less room than in the air.
+    reach = 0.6 if actor.level > LEVELS["middle"] + 0.1 else 1.0
     # Leaves on one side and comes back on the other, a little beyond the edges.
     x = (actor.start + forward * gone + 0.15) % 1.3 - 0.15
     beat = actor.start + gone * 4
     if scene.pattern == "bounce":
-        return x, actor.level + 0.08 - 0.3 * abs(float(np.sin(np.pi * beat)))
+        return x, actor.level + reach * (0.08 - 0.3 * abs(float(np.sin(np.pi * beat))))
     if scene.pattern == "zigzag":
-        return x, actor.level + 0.2 * (2 * abs(beat % 1 - 0.5) - 0.5) * 2
+        return x, actor.level + reach * 0.2 * (4 * abs(beat % 1 - 0.5) - 1)
     return x, actor.level
 
 
@@ -248,18 +262,25 @@ def _drift(colour: str, count: int, size: float, speed: tuple[float, float]) -> 
     return ambience
 
 
+def _lights(top: float, bottom: float) -> Ambience:
+    def ambience(random: Random, width: int, height: int) -> tuple[Stir, Stir]:
+        return _still, _sparkle(random, width, height, top, bottom)
+
+    return ambience
+
+
 # What stirs in a theme before the light falls on it, and what shines by itself.
 AMBIENCES: dict[str, Ambience] = {
     "sea": lambda *where: (_waves(*where), _still),
     "forest": _drift("d9a441", 12, 1.2, (0.05, 0.12)),
     "snow": _drift("ffffff", 60, 1.1, (0.04, 0.2)),
     "desert": _drift("f0d9a8", 26, 0.6, (0.5, 0.01)),
-    "city": lambda *where: (_still, _sparkle(*where, 0.3, 0.7)),
+    "city": _lights(0.3, 0.7),
     "railway": lambda *where: (_poles(*where), _still),
     "kitchen": _drift("f4f4f4", 9, 2.2, (0.01, -0.16)),
     "garden": _drift("f7b6c8", 14, 1.1, (0.06, 0.08)),
-    "football": lambda *where: (_still, _sparkle(*where, 0.05, 0.34)),
+    "football": _lights(0.05, 0.34),
     "concert": lambda *where: (_still, _beams(*where)),
-    "space": lambda *where: (_still, _sparkle(*where, 0.0, 1.0)),
+    "space": _lights(0, 1),
     "aquarium": _drift("cfeef8", 16, 1.3, (0.0, -0.22)),
 }

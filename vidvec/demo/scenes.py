@@ -20,10 +20,11 @@ MOODS = ("day", "sunset", "night", "mist")
 PATTERNS = ("straight", "circle", "bounce", "zigzag")
 SPEEDS = ("slow", "fast")
 
-THEME_WEIGHT, SUBJECT_WEIGHT, MOOD_WEIGHT, MOTION_WEIGHT = 0.4, 0.35, 0.15, 0.1
+THEME_WEIGHT, SUBJECT_WEIGHT, MOOD_WEIGHT, MOTION_WEIGHT = 0.35, 0.4, 0.15, 0.1
 # What two unrelated videos share by chance counts as nothing.
 CHANCE = 0.2
 SAME_GROUP, SAME_FAMILY, NEAR_MOOD = 0.3, 0.3, 0.4
+BILINGUAL = 0.25
 _NEAR_MOODS = {
     frozenset(pair) for pair in (("day", "sunset"), ("sunset", "night"), ("day", "mist"))
 }
@@ -69,7 +70,7 @@ def draw_scene(random: Random) -> Scene:
 def similarity(first: Scene, second: Scene) -> float:
     """How similar two scenes are, 0…1.
 
-    ``s = 0.4·theme + 0.35·subject + 0.15·mood + 0.1·motion``, then ``max(0, (s − 0.2) / 0.8)``.
+    ``s = 0.35·theme + 0.4·subject + 0.15·mood + 0.1·motion``, then ``max(0, (s − 0.2) / 0.8)``.
     Theme is 1 for the same, 0.3 within a group; subject 1 for the same, 0.3 within a family; mood 1
     for the same, 0.4 for neighbours such as sunset and night; motion is half path, half speed.
     """
@@ -97,17 +98,23 @@ def similarity(first: Scene, second: Scene) -> float:
 
 
 def draw_title(scene: Scene, language: str, random: Random) -> str:
-    """Draws a title: subject and place (45 %), one of them (40 %), nothing (10 %), wrong (5 %)."""
+    """Draws a title: subject and place (55 %), one of them (32 %), nothing (8 %), wrong (5 %).
+
+    One title in four that tells something names the subject in the other language too.
+    """
     kinds = ("both", "subject", "place", "nothing", "wrong")
-    kind = _one_of(random, kinds, (0.45, 0.25, 0.15, 0.1, 0.05))
+    kind = _one_of(random, kinds, (0.55, 0.2, 0.12, 0.08, 0.05))
     if kind == "wrong":
         scene, kind = draw_scene(random), "both"
     template = _one_of(random, words.TITLES[kind][language])
-    return template.format(
-        s=_one_of(random, words.SUBJECTS[scene.subject].names[language]),
-        p=_one_of(random, words.THEMES[scene.theme].places[language]),
+    title = template.format(
+        s=_word(random, words.SUBJECTS[scene.subject].names[language]),
+        p=_word(random, words.THEMES[scene.theme].places[language]),
         n=int(random.integers(1, 30)),
     )
+    if kind != "nothing" and random.random() < BILINGUAL:
+        title += f" {_word(random, words.SUBJECTS[scene.subject].names[_other(language)])}"
+    return title
 
 
 def draw_tags(scene: Scene, language: str, random: Random) -> list[str]:
@@ -122,20 +129,29 @@ def draw_tags(scene: Scene, language: str, random: Random) -> list[str]:
         (0.5, words.MOOD_TAGS[scene.mood]),
         (0.35, words.PATTERN_TAGS[scene.pattern]),
         (0.35, words.SPEED_TAGS[scene.speed]),
-        (0.4, words.NOISE_TAGS),
-        (0.2, words.NOISE_TAGS),
     )
-    other = words.LANGUAGES[1 - words.LANGUAGES.index(language)]
     tags = []
     for probability, names in offered:
         if random.random() < probability:
-            spoken = other if random.random() < 0.25 else language
-            tags.append(_one_of(random, names[spoken]))
+            spoken = _other(language) if random.random() < 0.25 else language
+            tags.append(_word(random, names[spoken]))
+    for _ in range(int(random.choice(3, p=(0.5, 0.35, 0.15)))):
+        tags.append(_one_of(random, words.NOISE_TAGS[language]))
     return list(dict.fromkeys(tags))
 
 
 def _graded(same: bool, near: bool, share: float) -> float:
     return 1.0 if same else share if near else 0.0
+
+
+def _other(language: str) -> str:
+    return words.LANGUAGES[1 - words.LANGUAGES.index(language)]
+
+
+def _word(random: Random, synonyms: tuple[str, ...]) -> str:
+    """One of several words for the same thing; as in any language, the first is the commonest."""
+    shares = np.array([1.0, 0.4, 0.25, 0.25][: len(synonyms)])
+    return synonyms[int(random.choice(len(synonyms), p=shares / shares.sum()))]
 
 
 def _one_of(

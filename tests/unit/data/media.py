@@ -6,9 +6,11 @@ survives lossy codecs and scaling, and a turned or mirrored frame reads as anoth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -113,3 +115,33 @@ def render_sound(path: Path, seconds: float = 2.0) -> Path:
 def steady(count: int, rate: int = 10) -> list[float]:
     """Times of frames at a constant rate."""
     return [number / rate for number in range(count)]
+
+
+def cut(path: Path, share: float) -> Path:
+    """A copy that ends after that share of the bytes."""
+    data = path.read_bytes()
+    short = path.with_name(f"cut{path.suffix}")
+    short.write_bytes(data[: int(len(data) * share)])
+    return short
+
+
+def damaged(path: Path, share: float, seed: int = 5) -> Path:
+    """A copy in which that share of the video's packets is noise."""
+    rng = np.random.default_rng(seed)
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets[1:]:
+        if rng.random() < share and packet.pos is not None:
+            # The four bytes of length are kept, as a broken disk block would keep most of them.
+            data[packet.pos + 4 : packet.pos + packet.size] = rng.bytes(packet.size - 4)
+    copy = path.with_name(f"damaged{path.suffix}")
+    copy.write_bytes(data)
+    return copy
+
+
+def clips(shared: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The real clips, each with its line of the table."""
+    tables = sorted((shared / "data" / "videos").glob("*/meta.jsonl"))
+    rows = [(table.parent, json.loads(line)) for table in tables for line in table.open()]
+    return [(folder / row["file"], row) for folder, row in rows]

@@ -113,7 +113,7 @@ def test_vectors_of_something_else_are_not_mixed_in(tmp_path, facts):
 
 def test_vectors_of_another_length_are_not_mixed_in(tmp_path):
     written(tmp_path)
-    with pytest.raises(UsageError, match="vectors of 3 numbers.*would be of 4 numbers"):
+    with pytest.raises(UsageError, match=r"vectors of 3 numbers.*would be of 4 numbers"):
         VectorWriter(tmp_path, 4, FACTS)
 
 

@@ -241,6 +241,19 @@ def test_rows_and_positions_are_not_interchangeable():
     assert independent(first[above], swapped[above])
 
 
+def test_frames_are_masked_whatever_the_words_at_their_positions_are():
+    batch = many(8000, (7, 4))
+    masked = draw(batch, mlm_rate=0.3, mfm_rate=0.3)
+    chosen = torch.zeros(len(batch.token_ids))
+    chosen[masked.token_targets] = 1
+    hidden = torch.zeros(len(batch.frames))
+    hidden[masked.frame_targets] = 1
+    # Words stand at positions 2 … 5 of the tokens; frames have the same numbers.
+    words, frames = chosen.view(8000, 7)[:, 2:6], hidden.view(8000, 7)[:, 2:6]
+    table = torch.bincount((words * 2 + frames).long().ravel(), minlength=4).view(2, 2)
+    assert stats.chi2_contingency(table).pvalue > 1e-4
+
+
 def test_a_draw_written_out_with_python_integers():
     def mix(z: int) -> int:
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
