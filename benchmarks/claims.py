@@ -13,12 +13,22 @@ import statistics
 import sys
 from pathlib import Path
 
-from vidvec import Corpus, IngestOptions, Vectors, embed, evaluate, finetune, fuse, ingest, pretrain
+from vidvec import (
+    Corpus,
+    IngestOptions,
+    Vectors,
+    embed_corpus,
+    evaluate,
+    finetune,
+    fuse,
+    ingest,
+    pretrain,
+)
 from vidvec.config import Recipe, load_recipe
 from vidvec.demo.render import make_videos
 from vidvec.demo.run import PAIRS_PER_VIDEO, RECIPES
 from vidvec.model.weights import save_model
-from vidvec.train.pretrain import new_model
+from vidvec.train.start import new_model
 
 VIDEOS = 600
 SEEDS = (1, 2, 3)
@@ -38,7 +48,7 @@ def one_model(folder: Path, corpus: Corpus, recipe: Recipe) -> dict[str, float]:
     finetune(corpus.path, folder / "tuned", recipe, folder / "pretrained")
     figures = {}
     for name in ("untrained", "scratch", "pretrained", "tuned"):
-        embed(folder / name, corpus.path, folder / f"{name}-vectors")
+        embed_corpus(folder / name, corpus.path, folder / f"{name}-vectors")
         figures[name] = spearman(folder / f"{name}-vectors", corpus)
     return figures
 

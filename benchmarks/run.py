@@ -25,7 +25,8 @@ from vidvec.data.corpus import Corpus
 from vidvec.data.ingest import IngestOptions, ingest
 from vidvec.embed.fusion import fit, normalised_weights
 from vidvec.train.optimizer import make_optimizer
-from vidvec.train.pretrain import PretrainTask, new_model
+from vidvec.train.pretrain import PretrainTask
+from vidvec.train.start import new_model
 from vidvec.train.trainer import train_step
 
 ROUNDS = 5

@@ -7,7 +7,7 @@ from pathlib import Path
 from vidvec.config import load_recipe
 from vidvec.data.corpus import Corpus
 from vidvec.model.weights import save_model
-from vidvec.train.pretrain import new_model
+from vidvec.train.start import new_model
 
 SMALLEST = (
     "model.hidden_size=32",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from vidvec import __version__
 from vidvec.errors import UsageError, VidvecError
@@ -34,8 +36,9 @@ app = App(
     version=__version__,
     help="One vector per video: ingest, pretrain, finetune, embed, evaluate, fuse, search.",
 )
-out = Console()
-err = Console(stderr=True)
+# Names of files and titles are printed as they are, even with [brackets] or :colons: in them.
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, emoji=False)
 
 SetOption = Annotated[list[str], Parameter(name="--set", negative="")]
 NumbersOption = Annotated[list[float] | None, Parameter(negative="", consume_multiple=True)]
@@ -43,8 +46,8 @@ RecipeOption = Annotated[str, Parameter(name="--recipe")]
 
 
 @contextmanager
-def _progress(description: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A progress bar on the error stream; yields ``update(done, total, note)``."""
+def _progress(description: str, transient: bool = False) -> Iterator[Callable[..., None]]:
+    """A progress bar in a terminal's error stream; yields ``update(done, total, note)``."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -55,8 +58,9 @@ def _progress(description: str, total: int | None = None) -> Iterator[Callable[.
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=err, transient=not err.is_terminal) as bar:
-        task = bar.add_task(description, total=total, note="")
+    quiet = not err.is_terminal
+    with Progress(*columns, console=err, transient=transient, disable=quiet) as bar:
+        task = bar.add_task(description, total=None, note="")
 
         def update(done: int, total: int | None = None, note: str = "") -> None:
             bar.update(task, completed=done, total=total, note=note)
@@ -343,7 +347,7 @@ def evaluate(
     pairs = Corpus(corpus).pairs()
     table = [(str(path), measure(Vectors(path), pairs, split)) for path in vectors]
     if as_json:
-        print(json.dumps({name: asdict(figures) for name, figures in table}, indent=1))
+        _print_json({name: asdict(figures) for name, figures in table})
     else:
         out.print(console.evaluations(table))
 
@@ -411,7 +415,7 @@ def search(
     else:
         hits = index.search(encode_titles(vectors, [str(title)]), k)[0]
     if as_json:
-        print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False, indent=1))
+        _print_json([asdict(hit) for hit in hits])
         return
     out.print(console.hits(corpus_of(vectors, corpus), hits))
 
@@ -431,9 +435,23 @@ def demo(
         videos: How many videos to render.
         seed: Of the videos and of training.
     """
+    from vidvec import console
+    from vidvec.data.corpus import Corpus
     from vidvec.demo.run import run_demo
 
-    run_demo(folder, videos=videos, seed=seed, say=out.print)
+    result = run_demo(
+        folder,
+        videos=videos,
+        seed=seed,
+        say=lambda line: out.print(line, soft_wrap=True, highlight=False),
+        step=lambda name: _progress(name, transient=True),
+    )
+    out.print(console.evaluations(result.table))
+    opened = Corpus(folder / "corpus")
+    for words, hits in result.found:
+        out.print(f"nearest to the words {words!r}:", highlight=False)
+        out.print(console.hits(opened, hits))
+    out.print(f"{result.seconds:.0f} s in all; open {folder / 'report.html'}", highlight=False)
 
 
 @app.command(name="import-checkpoint")
@@ -474,8 +492,8 @@ def check_reference(
     /,
     *,
     recipe: RecipeOption,
-    settings: SetOption = [],
-    show_all: Annotated[bool, Parameter(name="--all", negative="")] = False,  # noqa: B006
+    settings: SetOption = [],  # noqa: B006 - never changed
+    show_all: Annotated[bool, Parameter(name="--all", negative="")] = False,
 ) -> None:
     """Hold a recipe against reference numbers of the published code; exit 1 where one differs.
 
@@ -511,20 +529,28 @@ def main(arguments: list[str] | None = None) -> Any:
     logging.captureWarnings(True)
     try:
         return app(arguments)
-    except VidvecError as error:
-        err.print(f"[bold red]error:[/] {_plain(error)}", soft_wrap=True, highlight=False)
     except KeyboardInterrupt:
         err.print("stopped; the same command carries on")
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+    except (VidvecError, OSError) as error:
+        line = " ".join(str(error).splitlines())
+        err.print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True, highlight=False)
     sys.exit(1)
 
 
-def _plain(error: Exception) -> str:
-    from rich.markup import escape
+def _print_json(value: Any) -> None:
+    print(json.dumps(_without_nan(value), ensure_ascii=False, indent=1))
 
-    return escape(str(error))
+
+def _without_nan(value: Any) -> Any:
+    """The value with ``None`` for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 if __name__ == "__main__":

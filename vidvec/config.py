@@ -53,8 +53,8 @@ class ModelConfig(Section):
         count_padding: Fill every video up to the maxima and let the pool count the padding, as the
             published system does.
         tag_from: What the tag head reads: ``cls`` or the un-normalised ``embedding``.
-        frame_start: Start the frame projection from the principal axes of the corpus's frame
-            features, or at random.
+        start: ``data``: the frame projection starts from the principal axes of the corpus's frame
+            features, the tag head from the tags' frequencies. ``random``: at random, as published.
     """
 
     size: Size = "small"
@@ -77,7 +77,7 @@ class ModelConfig(Section):
     pool: Literal["mean", "attention"] = "mean"
     count_padding: bool = False
     tag_from: Literal["cls", "embedding"] = "cls"
-    frame_start: Literal["features", "random"] = "features"
+    start: Literal["data", "random"] = "data"
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> ModelConfig:

@@ -20,7 +20,8 @@ from tests.corpora import WORDS, made_pairs, made_videos, write_corpus
 from vidvec.config import ModelConfig, PretrainConfig, Recipe
 from vidvec.data.corpus import Corpus
 from vidvec.data.tokenizer import load_tokenizer
-from vidvec.train.pretrain import PretrainTask, new_model
+from vidvec.train.pretrain import PretrainTask
+from vidvec.train.start import new_model
 from vidvec.train.trainer import train
 
 GOLDEN = Path(__file__).with_name("golden_run.json")
@@ -38,7 +39,7 @@ RECIPE = Recipe(
         tag_from="embedding",
         dropout=0.0,
         # The features' principal axes have no sign of their own: it differs between machines.
-        frame_start="random",
+        start="random",
     ),
     pretrain=PretrainConfig(
         epochs=5,

@@ -295,7 +295,7 @@ def other(value: object) -> object:
         "cls": "embedding",
         "train": "all",
         "clean": "published",
-        "features": "random",
+        "data": "random",
     }
     if isinstance(value, bool):
         return not value

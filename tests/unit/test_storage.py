@@ -32,6 +32,20 @@ def test_a_file_appears_when_it_is_done(tmp_path):
     assert names(path.parent) == ["file.txt"]
 
 
+def test_a_file_is_moved_into_place_and_never_written_there(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with storage.atomic_path(path) as temporary:
+        temporary.write_text("new")
+        moved = temporary.stat().st_ino
+    assert path.stat().st_ino == moved
+    with path.open() as reader:
+        with storage.atomic_path(path) as temporary:
+            temporary.write_text("newer")
+        assert reader.read() == "new"  # who has it open keeps what was there
+    assert path.read_text() == "newer"
+
+
 def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")

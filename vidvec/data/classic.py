@@ -35,7 +35,7 @@ BRIGHTNESS_STEPS = (50, 110, 180)
 # Each group has a length of about 6 on natural pictures (the histogram, which repeats some of the
 # layout, 4): together about 12, the size that networks' pooled features have, because the masked
 # frame objective compares features by dot products without a temperature.
-LAYOUT_WEIGHT, HISTOGRAM_WEIGHT, GRADIENT_WEIGHT, TEXTURE_WEIGHT = 2.7, 4.3, 13.0, 10.0
+LAYOUT_WEIGHT, HISTOGRAM_WEIGHT, GRADIENT_WEIGHT, TEXTURE_WEIGHT = 3.2, 4.3, 13.0, 10.0
 
 
 class ClassicEncoder:
@@ -104,14 +104,14 @@ def _describe(image: NDArray[np.uint8]) -> Floats:
 
 
 def _colour_layout(image: NDArray[np.uint8]) -> Floats:
-    """Mean and spread of L, a and b in each cell: (96,). L is −0.5…0.5, a and b about −2…2."""
+    """Mean and spread of L, a and b in each cell: (96,). L is −0.5…0.5, a and b about −1…1."""
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     # Shrinking by area is the mean of each cell.
     grid = (LAYOUT_CELLS, LAYOUT_CELLS)
     mean = cv2.resize(lab, grid, interpolation=cv2.INTER_AREA)
     square = cv2.resize(cv2.multiply(lab, lab), grid, interpolation=cv2.INTER_AREA)
     spread = np.sqrt(np.maximum(square - mean * mean, 0))
-    scale = np.array([0.01, 0.02, 0.02], np.float32)
+    scale = np.array([0.01, 0.01, 0.01], np.float32)
     offset = np.array([0.5, 0, 0], np.float32)
     # Doubled, because the spread varies about half as much between pictures as the mean.
     return np.concatenate([(mean * scale - offset).ravel(), (2 * spread * scale).ravel()])

@@ -193,7 +193,8 @@ def _process(row: SourceRow, encoder: FrameEncoder) -> _Processed | Reject:
         decoded = decode(row.file or Path(), short_side=encoder.short_side)
     except BadRecord as error:
         return Reject(row.where, video.id, error.reason, error.detail)
-    frames = encoder.encode(decoded.images).astype(np.float16)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found below
+        frames = encoder.encode(decoded.images).astype(np.float16)
     if not np.isfinite(frames).all():
         detail = "the frame encoder gave a number that is no finite float16"
         return Reject(row.where, video.id, "nan", detail)
@@ -475,7 +476,7 @@ def _take_pairs(writer: _Writer, corpus: store.Corpus, files: tuple[Path, ...]) 
 
 def _take_late_pairs(writer: _Writer, files: tuple[Path, ...]) -> None:
     """Adds pairs to a corpus whose videos are all there; without new ones nothing changes."""
-    corpus = store.Corpus(writer.path)
+    corpus = store.Corpus(writer.path, unfinished=True)
     if files and _new_pairs(corpus, files)[0]:
         _take_pairs(writer, corpus, files)
         writer.commit()

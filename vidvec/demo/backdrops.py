@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vidvec.demo.drawing import Canvas, Colour, Picture, mixed, rgb
+from vidvec.demo.drawing import Canvas, Colour, Picture, grained, mixed, rgb
 
 Random = np.random.Generator
 
@@ -19,8 +19,7 @@ def paint_backdrop(theme: str, random: Random, width: int, height: int) -> Pictu
     """
     canvas = Canvas(width, height, scale=2)
     BACKDROPS[theme](canvas, random)
-    canvas.grain(random, 4)
-    return np.ascontiguousarray(canvas.finished()[..., :3])
+    return grained(canvas.finished()[..., :3], random, 4)
 
 
 def _vary(random: Random, code: str, strength: float = 14) -> Colour:
@@ -153,9 +152,9 @@ def _kitchen(canvas: Canvas, random: Random) -> None:
     wall = _vary(random, "efe3cf", 10)
     canvas.box(wall, 0, 0, canvas.width, 66)
     tile = mixed(wall, (120, 110, 100), 0.25)
-    for x in np.arange(0, canvas.width, 9):
+    for x in np.arange(0, canvas.width, 9).tolist():
         canvas.line(tile, 0.5, [(x, 0), (x, 66)])
-    for y in np.arange(2, 66, 9):
+    for y in np.arange(2, 66, 9).tolist():
         canvas.line(tile, 0.5, [(0, y), (canvas.width, y)])
     shelf = random.uniform(24, 34)
     canvas.box(rgb("8a5a34"), 0, shelf, canvas.width, shelf + 2.5)

@@ -7,6 +7,7 @@ Coordinates are in hundredths of the canvas's height, from its top left corner; 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import cv2
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 Colour = tuple[int, int, int]
 Picture = NDArray[np.uint8]
+Points = Sequence[tuple[float, float]] | NDArray[np.float64]
 
 # Fixed-point bits that OpenCV takes for fractions of a pixel.
 _SHIFT = 4
@@ -34,7 +36,7 @@ class Canvas:
         self._size = (width_pixels, height_pixels)
         self._unit = height_pixels * scale / 100
 
-    def polygon(self, colour: Colour, points: Sequence[tuple[float, float]]) -> None:
+    def polygon(self, colour: Colour, points: Points) -> None:
         """Fills a polygon."""
         cv2.fillPoly(self.image, [self._fixed(points)], (*colour, 255), cv2.LINE_8, _SHIFT)
 
@@ -42,7 +44,7 @@ class Canvas:
         """Fills a rectangle."""
         self.polygon(colour, [(left, top), (right, top), (right, bottom), (left, bottom)])
 
-    def line(self, colour: Colour, thickness: float, points: Sequence[tuple[float, float]]) -> None:
+    def line(self, colour: Colour, thickness: float, points: Points) -> None:
         """Draws a line through points."""
         pixels = max(1, round(thickness * self._unit))
         fixed = [self._fixed(points)]
@@ -57,12 +59,9 @@ class Canvas:
         thickness: float = 0,
     ) -> None:
         """Fills an ellipse, or draws its outline where there is a thickness."""
-        angles = np.linspace(0, 2 * np.pi, 40)
-        across, along = radii[0] * np.cos(angles), radii[1] * np.sin(angles)
         turn = np.deg2rad(angle)
-        x = centre[0] + across * np.cos(turn) - along * np.sin(turn)
-        y = centre[1] + across * np.sin(turn) + along * np.cos(turn)
-        points = list(zip(x, y, strict=True))
+        turning = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        points = (_circle() * radii) @ turning + np.asarray(centre)
         if thickness:
             self.line(colour, thickness, points)
         else:
@@ -97,18 +96,8 @@ class Canvas:
             y = y + height * share * swing
         line = np.stack([x, y], axis=1)
         corners = [(self.width, 100.0), (0.0, 100.0)]
-        self.polygon(colour, [*map(tuple, line.tolist()), *corners])
+        self.polygon(colour, np.concatenate([line, corners]))
         return line
-
-    def grain(self, random: np.random.Generator, strength: float) -> None:
-        """Adds soft blotches and fine grain, as no real surface is of one colour."""
-        height, width = self.image.shape[:2]
-        total = np.zeros((height, width), np.float32)
-        for cells, share in ((5, 1.0), (24, 0.6), (90, 0.5)):
-            noise = random.standard_normal((cells, cells * 4 // 3)).astype(np.float32)
-            total += share * cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
-        shaded = self.image[..., :3] + strength * total[..., None]
-        self.image[..., :3] = np.clip(shaded, 0, 255).astype(np.uint8)
 
     def finished(self) -> Picture:
         """(height, width, 4) uint8, colours multiplied by the fourth channel, the opacity."""
@@ -116,9 +105,15 @@ class Canvas:
             cv2.resize(self.image, self._size, interpolation=cv2.INTER_AREA), np.uint8
         )
 
-    def _fixed(self, points: Sequence[tuple[float, float]]) -> NDArray[np.int32]:
+    def _fixed(self, points: Points) -> NDArray[np.int32]:
         factor = self._unit * (1 << _SHIFT)
         return np.round(np.asarray(points, np.float64) * factor).astype(np.int32)
+
+
+@cache
+def _circle() -> NDArray[np.float64]:
+    angles = np.linspace(0, 2 * np.pi, 40)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
 def rgb(code: str) -> Colour:
@@ -132,6 +127,16 @@ def mixed(first: Colour, second: Colour, share: float) -> Colour:
     pairs = zip(first, second, strict=True)
     red, green, blue = (round(a * (1 - share) + b * share) for a, b in pairs)
     return red, green, blue
+
+
+def grained(picture: Picture, random: np.random.Generator, strength: float) -> Picture:
+    """A picture with soft blotches and fine grain, as no real surface is of one colour."""
+    height, width = picture.shape[:2]
+    total = np.zeros((height, width), np.float32)
+    for cells, share in ((5, 1.0), (24, 0.6), (90, 0.5)):
+        noise = random.standard_normal((cells, cells * 4 // 3), np.float32)
+        total += share * cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.clip(picture + strength * total[..., None], 0, 255).astype(np.uint8)
 
 
 def paste(picture: Picture, sprite: Picture, x: float, y: float) -> None:

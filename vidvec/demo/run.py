@@ -26,7 +26,8 @@ from vidvec.embed.vectors import Vectors
 from vidvec.model.weights import save_model
 from vidvec.search.index import ExactIndex, Hit, encode_titles
 from vidvec.train.finetune import finetune
-from vidvec.train.pretrain import new_model, pretrain
+from vidvec.train.pretrain import pretrain
+from vidvec.train.start import new_model
 
 RECIPES = ("demo/mean", "demo/attention")
 PAIRS_PER_VIDEO = 6

@@ -20,9 +20,10 @@ MOODS = ("day", "sunset", "night", "mist")
 PATTERNS = ("straight", "circle", "bounce", "zigzag")
 SPEEDS = ("slow", "fast")
 
-THEME_WEIGHT, SUBJECT_WEIGHT, MOOD_WEIGHT, MOTION_WEIGHT = 0.35, 0.4, 0.15, 0.1
-# What two unrelated videos share by chance counts as nothing.
-CHANCE = 0.2
+THEME_WEIGHT, SUBJECT_WEIGHT, MOOD_WEIGHT, MOTION_WEIGHT = 0.28, 0.47, 0.15, 0.1
+# What two unrelated videos share by chance counts as nothing; two that differ only in how something
+# moves are as good as the same.
+CHANCE, SAME = 0.2, 0.9
 SAME_GROUP, SAME_FAMILY, NEAR_MOOD = 0.3, 0.3, 0.4
 BILINGUAL = 0.25
 _NEAR_MOODS = {
@@ -70,7 +71,8 @@ def draw_scene(random: Random) -> Scene:
 def similarity(first: Scene, second: Scene) -> float:
     """How similar two scenes are, 0…1.
 
-    ``s = 0.35·theme + 0.4·subject + 0.15·mood + 0.1·motion``, then ``max(0, (s − 0.2) / 0.8)``.
+    ``s = 0.28·theme + 0.47·subject + 0.15·mood + 0.1·motion``,
+    then ``(s − 0.2) / 0.7``, cut to 0…1.
     Theme is 1 for the same, 0.3 within a group; subject 1 for the same, 0.3 within a family; mood 1
     for the same, 0.4 for neighbours such as sunset and night; motion is half path, half speed.
     """
@@ -94,7 +96,7 @@ def similarity(first: Scene, second: Scene) -> float:
         + MOOD_WEIGHT * mood
         + MOTION_WEIGHT * motion
     )
-    return max(0.0, (total - CHANCE) / (1 - CHANCE))
+    return min(1.0, max(0.0, (total - CHANCE) / (SAME - CHANCE)))
 
 
 def draw_title(scene: Scene, language: str, random: Random) -> str:
@@ -124,9 +126,9 @@ def draw_tags(scene: Scene, language: str, random: Random) -> list[str]:
     """
     subject = words.SUBJECTS[scene.subject].names
     offered: tuple[tuple[float, words.Synonyms], ...] = (
-        (0.75, words.THEMES[scene.theme].tags),
-        (0.75, {key: names[:2] for key, names in subject.items()}),
-        (0.5, words.MOOD_TAGS[scene.mood]),
+        (0.85, words.THEMES[scene.theme].tags),
+        (0.85, {key: names[:2] for key, names in subject.items()}),
+        (0.6, words.MOOD_TAGS[scene.mood]),
         (0.35, words.PATTERN_TAGS[scene.pattern]),
         (0.35, words.SPEED_TAGS[scene.speed]),
     )

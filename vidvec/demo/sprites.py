@@ -44,6 +44,7 @@ INKS = {
 }
 PAINTS = {
     "any": "d63031 f08c28 f5cd3c 3ca050 2878d2 8250be eb6ea0 f5f5f5",
+    "vivid": "d63031 f08c28 3ca050 2878d2 8250be",
     "fur": "96643c cda069 5f504b ebe1d2 be6e3c",
     "sand": "c4985c b0804c",
     "shell": "5c7a3c 78603a",
@@ -192,14 +193,11 @@ deer fur 46 ground rock
     o main 42 52 26 12
     p main 56 46 70 22 80 26 68 58
     o main 80 26 12 6 12
-    l wood 2.5 74 20 66 2
-    l wood 2.5 71 12 60 8
-    l wood 2.5 78 20 84 2
-    l wood 2.5 80 12 92 8
+    l wood 2.5 74 20 71 12 60 8 71 12 66 2
+    l wood 2.5 78 20 80 12 92 8 80 12 84 2
     o light 32 48 2.5 2
     o light 42 46 2.5 2
     o light 50 51 2.5 2
-    o light 38 55 2.5 2
     o black 80 24 2 2
 
 camel sand 54 ground rock
@@ -239,8 +237,7 @@ drone any 32 sky rock
     o main 50 44 20 11
     o grey 16 31 16 3
     o grey 84 31 16 3
-    l black 3 38 54 30 68
-    l black 3 62 54 70 68
+    l black 3 30 68 38 54 62 54 70 68
     o black 50 54 6 6
     o red 66 44 3 3
 
@@ -306,8 +303,7 @@ player any 46 ground rock
     o black 51 10 10 6
 
 singer any 52 ground rock
-    l black 6 44 78 42 96
-    l black 6 56 78 58 96
+    l black 6 42 96 44 78 56 78 58 96
     p main 40 34 60 34 72 82 28 82
     l skin 6 42 38 26 54 18 40
     l skin 6 58 38 70 44 66 28
@@ -316,7 +312,7 @@ singer any 52 ground rock
     l black 4 66 32 64 22
     o steel 64 20 5 5
 
-ball any 24 ground spin
+ball vivid 24 ground spin
     o white 50 50 42 42
     p main 50 34 65 45 59 62 41 62 35 45
     o main 50 14 9 9
@@ -341,8 +337,7 @@ tomato fruit 28 ground spin
     p green 50 12 56 24 74 20 60 32 50 28 40 32 26 20 44 24
 
 pot any 46 ground rock
-    l black 5 4 52 20 52
-    l black 5 80 52 96 52
+    l black 5 4 52 96 52
     p main 16 42 84 42 80 84 20 84
     p dark 18 72 82 72 80 84 20 84
     o steel 50 40 36 9

@@ -66,7 +66,7 @@ class Encoder:
             (videos, E) float32.
 
         Raises:
-            UsageError: Frames of another width than the model's.
+            UsageError: Frames of another width than the model's, or with NaN or infinity.
         """
         records = [Video(id="", title=v) if isinstance(v, str) else v for v in videos]
         for place, video in enumerate(records):
@@ -76,6 +76,8 @@ class Encoder:
                     f"video {video.id or place}: frames have {video.frames.shape[1]} numbers, the "
                     f"model expects {width} (of {self.model.frame_encoder['name']})"
                 )
+            if not np.isfinite(video.frames).all():
+                raise UsageError(f"video {video.id or place}: frames hold NaN or infinity")
         vectors = np.zeros((len(records), self.dimension), np.float32)
         order = np.argsort([len(video.frames) + len(video.title) for video in records])
         for start in range(0, len(order), batch_size):

@@ -18,7 +18,8 @@ from vidvec.errors import UsageError
 from vidvec.model.weights import VideoModel, load_model
 from vidvec.records import Batch
 from vidvec.train.objectives import cosine_mse
-from vidvec.train.pretrain import new_model, run_facts
+from vidvec.train.pretrain import run_facts
+from vidvec.train.start import new_model
 from vidvec.train.task import EpochOrder, default_device
 from vidvec.train.trainer import OnStep, TrainReport, train
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,72 +14,19 @@ from vidvec.config import Recipe
 from vidvec.data.batches import BatchBuilder, epoch_batches
 from vidvec.data.corpus import Corpus
 from vidvec.data.splits import fold
-from vidvec.data.tokenizer import TitleTokenizer, load_tokenizer
+from vidvec.data.tokenizer import TitleTokenizer
 from vidvec.errors import UsageError
-from vidvec.model.bert import bert_shape, fetch_pretrained, start_from_bert
-from vidvec.model.encoder import VideoEncoder
-from vidvec.model.frame_init import start_from_features
-from vidvec.model.heads import PretrainingHeads
 from vidvec.model.layout import flat_layout
 from vidvec.model.weights import VideoModel
 from vidvec.records import Batch
 from vidvec.train.masking import mask_batch
 from vidvec.train.objectives import LossWeights, pretraining_losses
+from vidvec.train.start import new_model
 from vidvec.train.task import EpochOrder, default_device
 from vidvec.train.trainer import OnStep, TrainReport, train
 
 # The masks of validation batches do not change from one validation to the next.
 VALIDATION_STEP = -1
-# Enough for the principal axes of 1536 numbers.
-SAMPLED_VIDEOS = 2000
-
-
-def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
-    """A model with the recipe's shape, sized for a corpus; from ``model.init`` or from scratch.
-
-    Random weights come from PyTorch's global generator, seeded with the recipe's seed.
-
-    Raises:
-        UsageError: ``model.init`` is no BERT, or has too few positions.
-    """
-    start = fetch_pretrained(recipe.model.init) if recipe.model.init else None
-    tokenizer = load_tokenizer(start or corpus.path / "tokenizer")
-    vocabulary = corpus.tag_vocabulary
-    sizes = {
-        **(bert_shape(start) if start else {}),
-        "vocab_size": tokenizer.vocab_size,
-        "frame_size": max(1, corpus.frame_size),
-        "tags": len(vocabulary),
-    }
-    config = recipe.model.model_copy(update=sizes)
-    if max(config.max_frames, config.max_tokens) > config.max_positions:
-        raise UsageError(
-            f"{recipe.model.init} has {config.max_positions} positions: too few for "
-            f"model.max_frames {config.max_frames} or model.max_tokens {config.max_tokens}"
-        )
-    torch.manual_seed(recipe.seed)
-    model = VideoModel(
-        encoder=VideoEncoder(config, tokenizer.special_ids["pad"]),
-        heads=PretrainingHeads(config),
-        tokenizer=tokenizer,
-        recipe=recipe.model_copy(update={"model": config}),
-        tag_vocabulary=vocabulary,
-        frame_encoder=corpus.frame_encoder,
-    )
-    if config.frame_start == "features":
-        start_from_features(model.encoder, _sample_frames(corpus, recipe.seed))
-    if start:
-        start_from_bert(model, start)
-    return model
-
-
-def _sample_frames(corpus: Corpus, seed: int) -> NDArray[np.float16]:
-    """(n, D) frames of up to ``SAMPLED_VIDEOS`` videos."""
-    rows = np.flatnonzero(corpus.frame_counts)
-    rows = np.random.default_rng(seed).permutation(rows)[:SAMPLED_VIDEOS]
-    width = max(1, corpus.frame_size)
-    frames = (corpus.frames(int(row)) for row in np.sort(rows))
-    return np.concatenate([np.zeros((0, width), np.float16), *frames])
 
 
 class PretrainTask:

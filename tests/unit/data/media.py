@@ -105,10 +105,17 @@ def _silence(
     container.mux(stream.encode())
 
 
-def render_sound(path: Path, seconds: float = 2.0) -> Path:
-    """A file with sound and no pictures."""
+def render_sound(path: Path, seconds: float = 2.0, *, cover: bool = False) -> Path:
+    """A file with sound and no moving pictures, but maybe a cover picture."""
     with av.open(str(path), "w") as container:
-        _silence(container, container.add_stream("aac", rate=8000), seconds)
+        sound = container.add_stream("aac", rate=8000)
+        if cover:
+            picture = container.add_stream("mjpeg", rate=1)
+            picture.width, picture.height, picture.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+            picture.disposition = av.stream.Disposition.attached_pic
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(draw(1), format="rgb24")))
+            container.mux(picture.encode())
+        _silence(container, sound, seconds)
     return path
 
 

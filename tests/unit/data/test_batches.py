@@ -302,6 +302,15 @@ def test_seed_and_epoch_change_the_order():
     assert len({tuple(order) for order in orders}) == 9
 
 
+def test_other_videos_come_together_in_another_epoch():
+    rows, lengths = np.arange(200), np.ones(200, np.int64)
+    first, second = (
+        {frozenset(batch.tolist()) for batch in epoch_batches(rows, lengths, 8, 0, epoch)}
+        for epoch in range(2)
+    )
+    assert not first & second
+
+
 def padding_share(batches: list[np.ndarray], lengths: np.ndarray) -> float:
     filled = sum(len(batch) * lengths[batch].max() for batch in batches)
     return 1 - lengths.sum() / filled

