@@ -26,11 +26,10 @@ from vidvec import (
 )
 from vidvec.config import Recipe, load_recipe
 from vidvec.demo.render import make_videos
-from vidvec.demo.run import PAIRS_PER_VIDEO, RECIPES
+from vidvec.demo.run import PAIRS_PER_VIDEO, RECIPES, VIDEOS
 from vidvec.model.weights import save_model
 from vidvec.train.start import new_model
 
-VIDEOS = 600
 SEEDS = (1, 2, 3)
 
 

@@ -425,7 +425,7 @@ def demo(
     folder: Path = Path("demo"),
     /,
     *,
-    videos: int = 600,
+    videos: int = 800,
     seed: int = 2021,
 ) -> None:
     """Make videos, then do everything with them, and write a report.

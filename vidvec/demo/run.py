@@ -29,8 +29,10 @@ from vidvec.train.finetune import finetune
 from vidvec.train.pretrain import pretrain
 from vidvec.train.start import new_model
 
+VIDEOS = 800
 RECIPES = ("demo/mean", "demo/attention")
-PAIRS_PER_VIDEO = 6
+# Few enough pairs that what pretraining learns without them shows.
+PAIRS_PER_VIDEO = 2
 QUERIES = ("海边的帆船", "snow on a mountain")
 Say = Callable[[Any], None]
 Step = Callable[[str], Any]
@@ -52,7 +54,7 @@ class DemoResult:
 
 
 def run_demo(
-    folder: Path, *, videos: int = 600, seed: int = 2021, say: Say = print, step: Step | None = None
+    folder: Path, *, videos: int = VIDEOS, seed: int = 2021, say: Say = print, step: Step | None = None
 ) -> DemoResult:
     """Renders videos into ``folder`` and goes the whole way to search and ``report.html``.
 
@@ -75,9 +77,7 @@ def run_demo(
         report = ingest(source, corpus_path, options, lambda done, _: update(done, videos))
         corpus = Corpus(corpus_path)
         rejected = ", ".join(f"{count} {reason}" for reason, count in report.rejected.items())
-        stage.note(
-            f"{report.videos} videos in, {report.pairs} scored pairs; left out: {rejected or 'none'}"
-        )
+        stage.note(f"{report.videos} videos, {report.pairs} pairs; left out: {rejected or 'none'}")
         stage.note(report.note)
     recipes = [load_recipe(name, [f"seed={seed + place}"]) for place, name in enumerate(RECIPES)]
     vectors = {"untrained": _untrained(folder, corpus, recipes[0])}

@@ -122,21 +122,17 @@ def draw_title(scene: Scene, language: str, random: Random) -> str:
 def draw_tags(scene: Scene, language: str, random: Random) -> list[str]:
     """Draws tags for what is shown, each now and then left out, and up to two that mean nothing.
 
-    One tag in four is in the other language.
+    Tags of what is shown come from one list, whatever the title's language, as a platform offers
+    them; those that mean nothing are the uploader's own.
     """
-    subject = words.SUBJECTS[scene.subject].names
     offered: tuple[tuple[float, words.Synonyms], ...] = (
-        (0.85, words.THEMES[scene.theme].tags),
-        (0.85, {key: names[:2] for key, names in subject.items()}),
-        (0.6, words.MOOD_TAGS[scene.mood]),
-        (0.35, words.PATTERN_TAGS[scene.pattern]),
-        (0.35, words.SPEED_TAGS[scene.speed]),
+        (0.8, words.THEMES[scene.theme].tags),
+        (0.8, words.SUBJECTS[scene.subject].names),
+        (0.5, words.MOOD_TAGS[scene.mood]),
+        (0.5, words.PATTERN_TAGS[scene.pattern]),
+        (0.5, words.SPEED_TAGS[scene.speed]),
     )
-    tags = []
-    for probability, names in offered:
-        if random.random() < probability:
-            spoken = _other(language) if random.random() < 0.25 else language
-            tags.append(_word(random, names[spoken]))
+    tags = [names["en"][0] for probability, names in offered if random.random() < probability]
     for _ in range(int(random.choice(3, p=(0.5, 0.35, 0.15)))):
         tags.append(_one_of(random, words.NOISE_TAGS[language]))
     return list(dict.fromkeys(tags))
