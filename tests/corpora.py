@@ -8,8 +8,9 @@ import numpy as np
 
 from vidvec import storage
 from vidvec.data import corpus as store
-from vidvec.data.ingest import frequent_tags, write_pairs
+from vidvec.data.ingest import frequent_tags
 from vidvec.data.tokenizer import train_tokenizer
+from vidvec.data.writer import write_pairs
 from vidvec.records import Pair, Video
 
 WIDTH = 24
@@ -60,8 +61,8 @@ def made_pairs(videos: list[Video], count: int, seed: int = 0) -> list[Pair]:
 def write_corpus(
     path: Path,
     videos: list[Video],
-    pairs: list[Pair] = [],
-    shards: int = 2,  # noqa: B006
+    pairs: list[Pair] = [],  # noqa: B006 - never changed
+    shards: int = 2,
 ) -> store.Corpus:
     """A corpus on disk, without going through a source."""
     entries = []

@@ -102,6 +102,9 @@ class StageConfig(Section):
         high_learning_rate: Of the parts named there.
         warmup_share: Share of all steps with linear warm-up; cosine to 0 follows.
         clip_norm: Gradient norm limit; 0: no clipping.
+        modality_dropout: Probability that a video in a batch is read without its frames, and the
+            same again that it is read without its title, where it has both. Vectors of words alone
+            (search) and of untitled videos need it; the published system has none.
         evaluate_every: Steps between validations; 0: once an epoch.
         checkpoint_every: Steps between checkpoints; 0: at every validation.
     """
@@ -115,6 +118,7 @@ class StageConfig(Section):
     weight_decay: Rate = 0.01
     adam_eps: float = Field(1e-6, gt=0)
     clip_norm: Rate = 0.0
+    modality_dropout: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     evaluate_every: int = Field(0, ge=0)
     checkpoint_every: int = Field(0, ge=0)
 

@@ -180,22 +180,53 @@ class BatchBuilder:
         """(videos,) tokens and frames together."""
         return self.frame_counts + self.token_counts
 
-    def build(self, rows: NDArray[np.int64]) -> Batch:
-        """The batch of these rows, in their order; tensors share no memory with the corpus."""
+    def build(
+        self,
+        rows: NDArray[np.int64],
+        without_frames: NDArray[np.bool_] | None = None,
+        without_title: NDArray[np.bool_] | None = None,
+    ) -> Batch:
+        """The batch of these rows, in their order; tensors share no memory with the corpus.
+
+        Args:
+            rows: Of the corpus.
+            without_frames, without_title: (rows,) where to leave out what the video has.
+        """
         tag_counts = self._tag_counts[rows]
         tags = _ranges(self._tag_starts[rows], np.maximum(tag_counts, 0))
-        counts = self._title_counts[rows]
+        counts, frame_counts = self._title_counts[rows], self.frame_counts[rows]
+        if without_title is not None:
+            counts = np.where(without_title, 0, counts)
+        if without_frames is not None:
+            frame_counts = np.where(without_frames, 0, frame_counts)
         ids = self._ids[_ranges(self._offsets[rows], counts)]
-        frames = [self._corpus.frames(int(row)) for row in rows]
+        shown = rows[frame_counts > 0]
+        frames = [self._corpus.frames(int(row)) for row in shown]
         return Batch(
             frames=torch.from_numpy(_stack_frames(frames, self._max_frames, self._width)),
-            frame_counts=torch.from_numpy(self.frame_counts[rows]),
+            frame_counts=torch.from_numpy(frame_counts),
             token_ids=torch.from_numpy(self._layout.surround(ids, counts)),
-            token_counts=torch.from_numpy(self.token_counts[rows]),
+            token_counts=torch.from_numpy(counts + self._layout.extra),
             rows=torch.from_numpy(np.asarray(rows, np.int64)),
             tag_positions=torch.from_numpy(self._tag_positions[tags]),
             tag_counts=torch.from_numpy(tag_counts),
         )
+
+    def build_with_dropout(
+        self, rows: NDArray[np.int64], rate: float, seed: int, step: int
+    ) -> Batch:
+        """The batch of these rows, some read without their frames and some without their title.
+
+        Args:
+            rows: Of the corpus.
+            rate: Probability of each, at most 0.5, where a video has both; never both at once.
+            seed, step: Fix the draw.
+        """
+        if not rate:
+            return self.build(rows)
+        drawn = np.random.default_rng([seed, step]).random(len(rows))
+        both = (self.frame_counts[rows] > 0) & (self._title_counts[rows] > 0)
+        return self.build(rows, both & (drawn < rate), both & (drawn >= 1 - rate))
 
 
 def epoch_batches(

@@ -54,7 +54,12 @@ class DemoResult:
 
 
 def run_demo(
-    folder: Path, *, videos: int = VIDEOS, seed: int = 2021, say: Say = print, step: Step | None = None
+    folder: Path,
+    *,
+    videos: int = VIDEOS,
+    seed: int = 2021,
+    say: Say = print,
+    step: Step | None = None,
 ) -> DemoResult:
     """Renders videos into ``folder`` and goes the whole way to search and ``report.html``.
 

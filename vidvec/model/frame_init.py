@@ -1,10 +1,10 @@
 """Starting the frame projection from the features it will read.
 
-Features of most image encoders share a large mean: projected at random, every frame looks much like
-every other, and the first thing training has to do is to undo that. Here the projection starts as the
-features' principal axes around their mean, turned at random so that all hidden units carry alike, and
-scaled to the size that LayerNorm expects. What the layer can represent does not change, and neither do
-the features.
+Features of most image encoders share a large mean: projected at random, every frame looks much
+like every other, and the first thing training has to do is to undo that. Here the projection starts
+as the features' principal axes around their mean, turned at random so that all hidden units carry
+alike, and scaled to the size that LayerNorm expects. What the layer can represent does not change,
+and neither do the features.
 """
 
 from __future__ import annotations

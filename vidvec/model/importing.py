@@ -69,8 +69,8 @@ def find_bert(beside: Path, hidden_size: int) -> Path:
         except (FormatError, UsageError):
             continue  # another model's
     raise FormatError(
-        f"no config.json of a BERT of hidden size {hidden_size} in {beside} or a folder next to it: "
-        "copy that of the BERT that the model was started from there"
+        f"no config.json of a BERT of hidden size {hidden_size} in {beside} or a folder next to "
+        "it: copy that of the BERT that the model was started from there"
     )
 
 

@@ -70,7 +70,9 @@ class FinetuneTask:
         """See ``Task``: all first videos, then all second ones, and the (P,) targets."""
         pairs = self._order(step)
         rows = self._rows[pairs].T.reshape(-1)
-        return self._builder.build(rows), torch.from_numpy(self._targets[pairs]).float()
+        rate, seed = self.stage.modality_dropout, self.model.recipe.seed
+        videos = self._builder.build_with_dropout(rows, rate, seed, step)
+        return videos, torch.from_numpy(self._targets[pairs]).float()
 
     def losses(self, batch: tuple[Batch, Tensor], step: int) -> dict[str, Tensor]:
         """See ``Task``."""

@@ -82,7 +82,8 @@ class PretrainTask:
 
     def batch(self, step: int) -> Batch:
         """See ``Task``."""
-        return self._builder.build(self._order(step))
+        rate = self.stage.modality_dropout
+        return self._builder.build_with_dropout(self._order(step), rate, self._seed, step)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """See ``Task``: masks are drawn here, on the device."""

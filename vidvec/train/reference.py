@@ -5,8 +5,8 @@ computes from them:
 
     weights.safetensors    under the published names
     inputs.safetensors     input_ids, attention_mask (B, T), frames (B, F, D), frame_mask,
-                           tag_targets (B, C), masked_input_ids, mlm_labels, masked_frames, mfm_labels
-                           (labels are −100 where there is no loss)
+                           tag_targets (B, C), masked_input_ids, mlm_labels, masked_frames,
+                           mfm_labels (labels are −100 where there is no loss)
     expected.safetensors   loss/<task+task…>, grad_norm/<parameter> of the full loss, tag_logits,
                            embedding, embedding_in_pretrain, cosine_pairs
     meta.json              ``job``: whose numbers they are
@@ -91,8 +91,8 @@ def check_reference(folder: Path, recipe: Recipe) -> list[Difference]:
 
     Args:
         folder: The reference.
-        recipe: Gives order, pool, what the tag head reads, and the loss weights; all sizes come from
-            the reference's weights.
+        recipe: Gives order, pool, what the tag head reads, and the loss weights; all sizes come
+            from the reference's weights.
 
     Returns:
         A difference for every expected entry, in its order.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -403,3 +404,30 @@ def test_no_more_than_its_depth_is_made_ahead():
     time.sleep(0.1)
     assert len(built) <= 1 + 2 + 1  # taken, waiting, in the thread's hand
     ahead.close()
+
+
+def test_modality_dropout_leaves_out_frames_or_title_never_both(tmp_path):
+    corpus = write_corpus(tmp_path, made_videos(200))
+    tokenizer = load_tokenizer(tmp_path / "tokenizer")
+    builder = BatchBuilder(corpus, tokenizer, ModelConfig(frame_size=WIDTH))
+    rows = np.arange(len(corpus))
+    plain, thinned = builder.build(rows), builder.build_with_dropout(rows, 0.3, seed=1, step=5)
+    both = (plain.frame_counts > 0) & (plain.token_counts > 3)
+    no_frames = both & (thinned.frame_counts == 0)
+    no_title = both & (thinned.token_counts == 3)
+    assert not (no_frames & no_title).any()
+    for dropped in (no_frames, no_title):
+        assert 0.2 < dropped.sum() / both.sum() < 0.4
+    kept = ~(no_frames | no_title)
+    assert (thinned.frame_counts == plain.frame_counts)[kept].all()
+    assert (thinned.token_counts == plain.token_counts)[kept].all()
+    again = builder.build_with_dropout(rows, 0.3, seed=1, step=5)
+    assert torch.equal(again.frames, thinned.frames)
+    other = builder.build_with_dropout(rows, 0.3, seed=1, step=6)
+    assert not torch.equal(other.frame_counts, thinned.frame_counts)
+    # What is left is what the videos hold, in their order.
+    first = int(no_title.nonzero()[0])
+    start = int(thinned.frame_counts[:first].sum())
+    assert np.array_equal(
+        thinned.frames[start : start + int(thinned.frame_counts[first])], corpus.frames(first)
+    )

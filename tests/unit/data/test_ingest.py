@@ -19,6 +19,7 @@ from tests.corpora import WIDTH, made_pairs, made_videos
 from vidvec import storage
 from vidvec.data import corpus as store
 from vidvec.data import ingest as module
+from vidvec.data import writer
 from vidvec.data.corpus import Corpus
 from vidvec.data.ingest import IngestOptions, IngestReport, frequent_tags, ingest
 from vidvec.data.tokenizer import load_tokenizer
@@ -320,7 +321,7 @@ def check_corpus_of_texts_and_frames(path: Path, texts: list[Video], framed: lis
 
 @pytest.mark.parametrize("shard_bytes", [1, 2**20])
 def test_frames_may_come_after_the_first_commit(tmp_path, monkeypatch, shard_bytes):
-    monkeypatch.setattr(module, "COMMIT_SECONDS", -1)
+    monkeypatch.setattr(writer, "COMMIT_SECONDS", -1)
     monkeypatch.setattr(store, "SHARD_BYTES", shard_bytes)  # 1: shards are never joined
     texts = [Video(id=f"text-{n}", title=f"title {n}") for n in range(3)]
     framed = [video for video in GOOD if len(video.frames)][:4]
@@ -561,10 +562,10 @@ DYING = """
 import os, sys
 from pathlib import Path
 from vidvec import storage
-from vidvec.data import corpus as store, ingest as module
+from vidvec.data import corpus as store, ingest as module, writer
 
 source, corpus, pairs, moment = sys.argv[1:]
-module.COMMIT_SECONDS = -1  # after every row
+writer.COMMIT_SECONDS = -1  # after every row
 os.fsync = lambda descriptor: None  # slow, and of no use where only the process dies
 store.SHARD_BYTES = 16_000
 calls = 0
@@ -583,11 +584,11 @@ def dying(owner, name, at, *, before=False, merging=False):
     setattr(owner, name, wrapped)
 
 def while_merging(then):
-    merge = module._Writer.merge_small_shards
+    merge = writer.CorpusWriter.merge_small_shards
     def wrapped(self):
         then()
         merge(self)
-    module._Writer.merge_small_shards = wrapped
+    writer.CorpusWriter.merge_small_shards = wrapped
 
 if moment == "first shard, no manifest":
     dying(store, "write_shard", 1)
@@ -601,9 +602,9 @@ elif moment == "thumbnails without their shard":
         return replace(self, target)
     Path.replace = dying_replace
 elif moment == "reject, no manifest":
-    dying(module._Writer, "reject", 2)
+    dying(writer.CorpusWriter, "reject", 2)
 elif moment == "first reject, no manifest":
-    dying(module._Writer, "reject", 1)
+    dying(writer.CorpusWriter, "reject", 1)
 elif moment == "half a reject":
     def half(self, reject):
         if self.entry["rejected"]:
@@ -611,13 +612,13 @@ elif moment == "half a reject":
                 file.write('{"where": "mix')
             os._exit(9)
         whole(self, reject)
-    whole, module._Writer.reject = module._Writer.reject, half
+    whole, writer.CorpusWriter.reject = writer.CorpusWriter.reject, half
 elif moment == "manifest not renamed":
     dying(storage, "_sync", 30, before=True)
 elif moment == "joined shard, no manifest":
     while_merging(lambda: dying(store, "write_shard", 2))
 elif moment == "joined shards, old ones not removed":
-    while_merging(lambda: dying(module._Writer, "_clean", 1, before=True))
+    while_merging(lambda: dying(writer.CorpusWriter, "_clean", 1, before=True))
 elif moment == "tokenizer":
     dying(module, "train_tokenizer", 1)
 elif moment == "pairs, no manifest":
@@ -641,7 +642,7 @@ MOMENTS = {
 
 @pytest.fixture
 def small_shards(monkeypatch) -> None:
-    monkeypatch.setattr(module, "COMMIT_SECONDS", -1)
+    monkeypatch.setattr(writer, "COMMIT_SECONDS", -1)
     monkeypatch.setattr(store, "SHARD_BYTES", 16_000)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 

@@ -1,0 +1,50 @@
+"""The command line: parse, call one function of a stage, print."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from cyclopts import App
+from rich.text import Text
+
+from vidvec import __version__
+from vidvec.cli import data, tools, train, vectors
+from vidvec.cli.shared import err
+from vidvec.errors import VidvecError
+
+app = App(
+    name="vidvec",
+    version=__version__,
+    help="One vector per video: ingest, pretrain, finetune, embed, evaluate, fuse, search.",
+)
+# In the order of ``vidvec --help``.
+app.command(data.ingest)
+app.command(data.inspect)
+app.command(train.pretrain)
+app.command(train.finetune)
+app.command(vectors.embed)
+app.command(vectors.evaluate)
+app.command(vectors.fuse)
+app.command(vectors.search)
+app.command(tools.demo)
+app.command(tools.import_checkpoint, name="import-checkpoint")
+app.command(tools.check_reference, name="check-reference")
+app.command(tools.recipes)
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Runs the command line; the user's errors become one line and exit status 1."""
+    logging.captureWarnings(True)
+    try:
+        return app(arguments)
+    except KeyboardInterrupt:
+        err.print("stopped; the same command carries on")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)
+    except (VidvecError, OSError) as error:
+        line = " ".join(str(error).splitlines())
+        err.print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True, highlight=False)
+    sys.exit(1)

@@ -1,0 +1,93 @@
+"""What several commands need: consoles, a progress bar, the recipe's options, JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from vidvec.config import Recipe
+
+# Names of files and titles are printed as they are, even with [brackets] or :colons: in them.
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, emoji=False)
+
+SetOption = Annotated[list[str], Parameter(name="--set", negative="")]
+NumbersOption = Annotated[list[float] | None, Parameter(negative="", consume_multiple=True)]
+RecipeOption = Annotated[str, Parameter(name="--recipe")]
+
+
+@contextmanager
+def progress(description: str, transient: bool = False) -> Iterator[Callable[..., None]]:
+    """A progress bar in a terminal's error stream; yields ``update(done, total, note)``."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    quiet = not err.is_terminal
+    with Progress(*columns, console=err, transient=transient, disable=quiet) as bar:
+        task = bar.add_task(description, total=None, note="")
+
+        def update(done: int, total: int | None = None, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield update
+
+
+def settle(
+    recipe: str, size: str | None, init: str | None, seed: int | None, sets: list[str]
+) -> Recipe:
+    """The recipe of this name or path, with what the command line says besides.
+
+    Args:
+        recipe: Name or path.
+        size: Shape of the model.
+        init: Hugging Face BERT to start from.
+        seed: Of everything drawn at random.
+        sets: Settings as ``table.key=value``; what has an option of its own wins over them.
+    """
+    from vidvec.config import load_recipe
+
+    overrides = list(sets)
+    if size is not None:
+        overrides.append(f"model.size={json.dumps(size)}")
+    if init is not None:
+        overrides.append(f"model.init={json.dumps(init)}")
+    if seed is not None:
+        overrides.append(f"seed={seed}")
+    return load_recipe(recipe, overrides)
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON on standard output, NaN as null."""
+    print(json.dumps(_without_nan(value), ensure_ascii=False, indent=1))
+
+
+def _without_nan(value: Any) -> Any:
+    """The value with ``None`` for NaN, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

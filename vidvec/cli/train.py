@@ -1,0 +1,122 @@
+"""Commands that train: pretrain, finetune."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from vidvec.cli.shared import RecipeOption, SetOption, out, progress, settle
+from vidvec.errors import UsageError
+
+if TYPE_CHECKING:
+    from vidvec.train.trainer import OnStep, TrainReport
+
+
+def pretrain(
+    corpus: Path,
+    run: Path,
+    /,
+    *,
+    recipe: RecipeOption = "base",
+    size: Literal["tiny", "small", "base", "large"] | None = None,
+    init: str | None = None,
+    seed: int | None = None,
+    settings: SetOption = [],  # noqa: B006 - never changed
+    restart: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Learn from tags, masked words and masked frames; started again, it carries on.
+
+    Args:
+        corpus: The corpus.
+        run: Folder of the run: checkpoints, metrics.jsonl, tensorboard.
+        recipe: Name or path of a recipe.
+        size: Shape of the model.
+        init: Hugging Face BERT (name or folder) to start from; its shape wins over --size.
+        seed: Of weights, masks and order.
+        settings: Settings over the recipe's, such as --set pretrain.epochs=5.
+        restart: Throw away what the run has and begin again.
+    """
+    from vidvec.train.pretrain import pretrain as train
+
+    settled = settle(recipe, size, init, seed, settings)
+    _restart(run, restart)
+    with _training("pretrain") as on_step:
+        report = train(corpus, run, settled, on_step)
+    _trained(report, run)
+
+
+def finetune(
+    corpus: Path,
+    run: Path,
+    /,
+    *,
+    start: Annotated[Path | None, Parameter(name="--from")] = None,
+    recipe: RecipeOption | None = None,
+    size: Literal["tiny", "small", "base", "large"] | None = None,
+    init: str | None = None,
+    seed: int | None = None,
+    settings: SetOption = [],  # noqa: B006 - never changed
+    restart: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Tune on scored pairs; started again, it carries on.
+
+    Args:
+        corpus: The corpus, with pairs.
+        run: Folder of the run.
+        start: Pretrained run or checkpoint to start from; without it a new model is trained.
+        recipe: Name or path of a recipe; else the one of --from, or base.
+        size: Shape of a new model.
+        init: Hugging Face BERT (name or folder) for a new model.
+        seed: Of order and dropout (and of a new model's weights).
+        settings: Settings over the recipe's, such as --set finetune.epochs=3.
+        restart: Throw away what the run has and begin again.
+    """
+    from vidvec.model.weights import checkpoint_folder
+    from vidvec.train.finetune import finetune as train
+
+    if start is not None and (size or init):
+        raise UsageError("--size and --init shape a new model; --from brings its own")
+    default = str(checkpoint_folder(start) / "recipe.toml") if start else "base"
+    settled = settle(recipe or default, size, init, seed, settings)
+    _restart(run, restart)
+    with _training("finetune") as on_step:
+        report = train(corpus, run, settled, start, on_step)
+    _trained(report, run)
+
+
+@contextmanager
+def _training(stage: str) -> Iterator[OnStep]:
+    with progress(stage) as update:
+
+        def on_step(step: int, steps: int, figures: dict[str, float]) -> None:
+            shown = [
+                f"{key} {figures[key]:.4g}" for key in ("loss", "validation") if key in figures
+            ]
+            speeds = (key for key in figures if key.endswith("_per_second"))
+            shown += [f"{figures[key]:.0f} {key.split('_')[0]}/s" for key in speeds]
+            update(step, steps, " · ".join(shown))
+
+        yield on_step
+
+
+def _restart(run: Path, restart: bool) -> None:
+    import shutil
+
+    if restart and (run / "run.json").is_file():
+        shutil.rmtree(run)
+
+
+def _trained(report: TrainReport, run: Path) -> None:
+    best = ""
+    if report.best is not None:
+        best = f", best validation {report.best:.4f} at step {report.best_step}"
+    resumed = f" (carried on at {report.resumed_at})" if report.resumed_at else ""
+    out.print(
+        f"{run}: {report.steps} steps{resumed} in {report.seconds:.0f} s{best}",
+        soft_wrap=True,
+        highlight=False,
+    )

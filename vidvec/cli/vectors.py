@@ -1,0 +1,124 @@
+"""Commands on vectors: embed, evaluate, fuse, search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from vidvec.cli.shared import NumbersOption, out, print_json, progress
+from vidvec.errors import UsageError
+
+
+def embed(checkpoint: Path, corpus: Path, vectors: Path, /) -> None:
+    """Turn every video of a corpus into a vector; started again, it carries on.
+
+    Args:
+        checkpoint: A run or a checkpoint.
+        corpus: The corpus.
+        vectors: Folder of the vectors.
+    """
+    from vidvec.embed.embedder import embed as run
+
+    with progress("embed") as update:
+        count = run(checkpoint, corpus, vectors, update)
+    out.print(f"{vectors}: {count} vectors", highlight=False)
+
+
+def evaluate(
+    *vectors: Path,
+    corpus: Path,
+    split: Literal["clean", "published", "all"] = "clean",
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Compare cosines with the corpus's scores: Spearman, Pearson, MSE, with 95 % intervals.
+
+    Args:
+        vectors: Folders of vectors.
+        corpus: The corpus with the scored pairs.
+        split: Which pairs: clean (no video shared with training), published (the 2021 split, which
+            leaks), or all.
+        as_json: Print JSON.
+    """
+    from dataclasses import asdict
+
+    from vidvec import console
+    from vidvec.data.corpus import Corpus
+    from vidvec.embed.evaluate import evaluate as measure
+    from vidvec.embed.vectors import Vectors
+
+    if not vectors:
+        raise UsageError("nothing to evaluate: give at least one folder of vectors")
+    pairs = Corpus(corpus).pairs()
+    table = [(str(path), measure(Vectors(path), pairs, split)) for path in vectors]
+    if as_json:
+        print_json({name: asdict(figures) for name, figures in table})
+    else:
+        out.print(console.evaluations(table))
+
+
+def fuse(
+    *members: Path,
+    to: Annotated[Path, Parameter(name="--out")],
+    weights: NumbersOption = None,
+    size: int = 256,
+    method: Literal["streaming", "exact"] = "streaming",
+) -> None:
+    """Fuse several models' vectors of the same videos into one.
+
+    Args:
+        members: Folders of vectors.
+        to: Folder of the fused vectors.
+        weights: One a model; equal without.
+        size: Numbers in a fused vector.
+        method: exact takes the SVD of all vectors in memory; streaming needs memory for one block.
+    """
+    from vidvec.embed.fusion import fuse as run
+
+    fusion = run(list(members), to, weights, size, method)
+    kept, dimension = fusion.kept, fusion.projection.shape[1]
+    out.print(f"{to}: {len(members)} models, {dimension} numbers, {kept:.2%} of the length kept")
+
+
+def search(
+    vectors: Path,
+    /,
+    *,
+    id: str | None = None,  # noqa: A002 - the option's name
+    title: str | None = None,
+    k: Annotated[int, Parameter(name=["-k", "--k"])] = 10,
+    corpus: Path | None = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Find the videos nearest to a video or to words; exact.
+
+    Args:
+        vectors: Folder of vectors.
+        id: Video of the folder to look for neighbours of.
+        title: Words to look for.
+        k: How many.
+        corpus: Shows titles of what was found; by default the one that was embedded.
+        as_json: Print JSON.
+    """
+    from dataclasses import asdict
+
+    from vidvec import console
+    from vidvec.embed.vectors import Vectors
+    from vidvec.search.index import ExactIndex, corpus_of, encode_titles
+
+    if (id is None) == (title is None):
+        raise UsageError("give either --id or --title")
+    if k < 1:
+        raise UsageError(f"-k {k}: expected 1 or more")
+    if title is not None and not title.strip():
+        raise UsageError("--title is empty: give words to look for")
+    index = ExactIndex(Vectors(vectors))
+    if id is not None:
+        hits = index.like([id], k)[0]
+    else:
+        hits = index.search(encode_titles(vectors, [str(title)]), k)[0]
+    if as_json:
+        print_json([asdict(hit) for hit in hits])
+        return
+    out.print(console.hits(corpus_of(vectors, corpus), hits))
