@@ -161,6 +161,8 @@ def hits(corpus: Corpus | None, found: Sequence[Hit]) -> Table:
     """
     headings = ["", ">cosine", "id"] + ([] if corpus is None else ["title", "tags", "category"])
     table = _table(*headings)
+    table.columns[2].no_wrap = True  # an id cut short could not be searched for
+    table.columns[2].min_width = max((len(hit.id) for hit in found), default=0)
     for place, hit in enumerate(found, 1):
         cells = [Text(str(place), "dim"), Text(f"{hit.cosine:.4f}"), _words(hit.id)]
         if corpus is not None and hit.id in corpus:

@@ -64,7 +64,7 @@ def test_the_report_is_one_file_with_pictures(demo):
     page = (folder / "report.html").read_text("utf-8")
     assert page.count("data:image/jpeg;base64") > 20
     assert "<svg" in page
-    assert "src=\"http" not in page
+    assert 'src="http' not in page
     assert (folder / "picture.png").read_bytes()[:4] == b"\x89PNG"
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from vidvec.cli.shared import NumbersOption, out, progress
 from vidvec.errors import VidvecError
+
+if TYPE_CHECKING:
+    from vidvec.data.ingest import IngestReport
 
 
 def ingest(
@@ -64,19 +67,7 @@ def ingest(
         report = run(
             source, corpus, options, lambda done, bad: update(done, None, f"{bad} rejected")
         )
-    if report.note:
-        out.print(report.note, highlight=False)
-    if report.resumed_at:
-        out.print(f"carried on at row {report.resumed_at}")
-    rejected = sum(report.rejected.values())
-    reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected.most_common())
-    out.print(
-        f"{corpus}: {report.videos} videos ({report.added} from {source}), {report.pairs} pairs, "
-        f"{rejected} rejected"
-        + (f" ({reasons}; see {corpus / 'rejects.jsonl'})" if reasons else ""),
-        soft_wrap=True,
-        highlight=False,
-    )
+    _ingested(report, source, corpus)
 
 
 def inspect(
@@ -119,3 +110,19 @@ def inspect(
         if damaged:
             raise VidvecError(f"{corpus}: checksum differs in {', '.join(damaged)}: ingest again")
         out.print("all checksums match")
+
+
+def _ingested(report: IngestReport, source: Path, corpus: Path) -> None:
+    if report.note:
+        out.print(report.note, highlight=False)
+    if report.resumed_at:
+        out.print(f"carried on at row {report.resumed_at}")
+    rejected = sum(report.rejected.values())
+    reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected.most_common())
+    out.print(
+        f"{corpus}: {report.videos} videos ({report.added} from {source}), {report.pairs} pairs, "
+        f"{rejected} rejected"
+        + (f" ({reasons}; see {corpus / 'rejects.jsonl'})" if reasons else ""),
+        soft_wrap=True,
+        highlight=False,
+    )
