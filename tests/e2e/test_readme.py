@@ -1,0 +1,84 @@
+"""The README's commands and code, run as they stand there."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidvec.demo.render import make_videos
+
+pytestmark = pytest.mark.slow
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+
+
+def block(language: str) -> str:
+    found = re.findall(rf"```{language}\n(.*?)```", README, re.S)
+    assert len(found) == 1, f"the README has {len(found)} blocks of {language}"
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def own_videos(tmp_path_factory) -> Path:
+    """A folder as the README describes it: videos/meta.csv, pairs.csv, new.mp4."""
+    folder = tmp_path_factory.mktemp("readme")
+    make_videos(folder / "made", videos=40, pairs=160, seed=5)
+    shutil.copytree(folder / "made" / "videos", folder / "videos" / "videos")
+    lines = (folder / "made" / "meta.jsonl").read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    first = rows[0]["id"]
+    pairs = (folder / "made" / "pairs.tsv").read_text("utf-8").replace(first, "12345")
+    (folder / "pairs.csv").write_text(
+        "id_1,id_2,score\n" + pairs.replace("\t", ","), encoding="utf-8"
+    )
+    rows[0]["id"] = "12345"
+    shutil.copy(folder / "videos" / rows[0]["file"], folder / "new.mp4")
+    with (folder / "videos" / "meta.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows({**row, "tags": ";".join(row["tags"])} for row in rows)
+    return folder
+
+
+def test_the_commands_run_in_their_order(own_videos):
+    commands = [line for line in block("sh").splitlines() if line.startswith("vidvec ")]
+    assert len(commands) >= 9
+    for line in commands:
+        words = shlex.split(line, comments=True)[1:]
+        if words[0] == "fuse":
+            shutil.copytree(own_videos / "vectors", own_videos / "other-vectors")
+        done = subprocess.run(
+            [sys.executable, "-m", "vidvec.cli", *words],
+            cwd=own_videos,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        assert done.stdout.strip()
+    assert (own_videos / "corpus.html").stat().st_size > 10_000
+
+
+def test_the_python_code_runs(own_videos, tmp_path):
+    for name in ("videos", "pairs.csv", "new.mp4"):
+        (tmp_path / name).symlink_to(own_videos / name)
+    done = subprocess.run(
+        [sys.executable, "-c", block("python")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    numbers = [float(number) for number in re.findall(r"-?\d+\.\d+", done.stdout)]
+    assert len(numbers) == 2
+    assert all(-1.001 <= number <= 1.001 for number in numbers)
