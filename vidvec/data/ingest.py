@@ -98,7 +98,8 @@ def ingest(
     writer = CorpusWriter(corpus_path, source)
     if writer.entry["complete"]:
         _take_late_pairs(writer, options.pairs)
-        return _report(writer)
+        held = writer.manifest["frame_encoder"]["name"]
+        return replace(_report(writer), note=f"this source is in already (frames: {held})")
     encoder = _LazyEncoder(options)
     resumed_at = writer.entry["cursor"]
     rows = islice(source.read(), resumed_at, None)
