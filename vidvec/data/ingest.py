@@ -167,18 +167,16 @@ class _LazyEncoder:
     def __init__(self, options: IngestOptions) -> None:
         self._options = options
         self._encoder: FrameEncoder | None = None
+        self.identity: dict[str, Any] | None = None
 
     def open(self) -> FrameEncoder:
         if self._encoder is None:
             self._encoder = open_frame_encoder(
                 self._options.encoder, options=self._options.encoder_options
             )
+            # Through JSON, as the manifest holds it, so that the two can be compared.
+            self.identity = json.loads(json.dumps(self._encoder.identity))
         return self._encoder
-
-    @property
-    def identity(self) -> dict[str, Any] | None:
-        # Through JSON, as the manifest holds it, so that the two can be compared.
-        return json.loads(json.dumps(self._encoder.identity)) if self._encoder else None
 
     @property
     def note(self) -> str:

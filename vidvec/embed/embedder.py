@@ -122,11 +122,7 @@ def embed(checkpoint: Path, corpus_path: Path, out: Path, progress: Progress | N
     """
     corpus = Corpus(corpus_path)
     encoder = Encoder.load(checkpoint)
-    if corpus.frame_size and corpus.frame_encoder != encoder.model.frame_encoder:
-        raise UsageError(
-            f"{checkpoint} reads frames of {encoder.model.frame_encoder['name']}, {corpus_path} "
-            f"holds frames of {corpus.frame_encoder['name']}: the two do not fit"
-        )
+    encoder.model.check_frames(corpus, checkpoint)
     made_by = {
         "stage": "embed",
         "checkpoint": str(checkpoint.resolve()),

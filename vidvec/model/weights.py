@@ -18,8 +18,9 @@ from torch import Tensor
 
 from vidvec import storage
 from vidvec.config import Recipe, load_recipe
+from vidvec.data.corpus import Corpus
 from vidvec.data.tokenizer import TitleTokenizer, load_tokenizer
-from vidvec.errors import FormatError
+from vidvec.errors import FormatError, UsageError
 from vidvec.model.encoder import VideoEncoder
 from vidvec.model.heads import PretrainingHeads
 
@@ -54,6 +55,22 @@ class VideoModel:
         yield from self.encoder.named_parameters(prefix="encoder")
         if self.heads is not None:
             yield from self.heads.named_parameters(prefix="heads")
+
+    def check_frames(self, corpus: Corpus, source: Path) -> None:
+        """Refuses a corpus whose frames come from another encoder than the model was trained on.
+
+        Args:
+            corpus: To be read.
+            source: Where the model is from, for the message.
+
+        Raises:
+            UsageError: The two do not fit.
+        """
+        if corpus.frame_size and self.frame_encoder != corpus.frame_encoder:
+            raise UsageError(
+                f"{source} reads frames of {self.frame_encoder['name']}, {corpus.path} "
+                f"holds frames of {corpus.frame_encoder['name']}: the two do not fit"
+            )
 
     def to(self, device: torch.device | str) -> VideoModel:
         """Moves the weights, in place."""

@@ -111,11 +111,7 @@ def start_model(start: Path | None, recipe: Recipe, corpus: Corpus) -> VideoMode
     if start is None:
         return new_model(recipe, corpus)
     model = load_model(start)
-    if corpus.frame_size and model.frame_encoder != corpus.frame_encoder:
-        raise UsageError(
-            f"{start} was trained on frames of {model.frame_encoder['name']}, {corpus.path} holds "
-            f"frames of {corpus.frame_encoder['name']}: the two do not fit"
-        )
+    model.check_frames(corpus, start)
     model.recipe = recipe.model_copy(update={"model": model.recipe.model})
     return model
 
