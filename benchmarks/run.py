@@ -86,7 +86,7 @@ def training_step(corpus: Corpus, padded: bool) -> Callable[[], object]:
     task = PretrainTask(new_model(recipe, corpus), corpus)
     optimizer = make_optimizer(task.model, task.stage)
     batch = task.batch(0)
-    return lambda: train_step(task, optimizer, batch, 0, 100)
+    return lambda: train_step(task, optimizer, batch, 1)
 
 
 def embedding(corpus: Corpus, padded: bool) -> Callable[[], object]:

@@ -1,7 +1,7 @@
 """Recipes: what to train and how, typed, in TOML.
 
-A recipe states only how it differs from its ``base`` (another recipe, by name or path). Unknown
-keys are refused with the nearest valid one. The resolved recipe is saved beside every checkpoint.
+A recipe states only how it differs from its ``base``: another recipe, by name or path, or a list of
+them, of which the later win over the earlier. Unknown keys are refused with the nearest valid one. The resolved recipe is saved beside every checkpoint.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from vidvec.errors import ConfigError
 
+SHIPPED = Path(str(resources.files("vidvec") / "recipes"))
 Size = Literal["tiny", "small", "base", "large"]
 SplitName = Literal["clean", "published"]
 Part = Literal[
@@ -40,10 +41,19 @@ class ModelConfig(Section):
     """The encoder's shape and how it reads a video (system.md, section 2).
 
     Attributes:
+        trunk: ``bert``: position tables, norms behind each layer, GELU. ``modern``: ModernBERT's
+            (Warner et al. 2024) rotary positions, norms in front, gated GELU, no biases.
         size: Names the shape that the four numbers below default to.
-        init: A Hugging Face BERT checkpoint (name or folder) to start from; empty: from scratch.
-            Its shape then replaces ``size`` and the four numbers.
-        max_positions: Rows of the position tables of tokens and of frames.
+        init: A Hugging Face BERT or ModernBERT checkpoint (name or folder) to start from; empty:
+            from scratch. Its trunk and shape then replace ``trunk``, ``size`` and the numbers below
+            up to ``dropout``.
+        max_positions: Rows of the position tables of tokens and of frames; at least what
+            ``max_frames`` and ``max_tokens`` ask for, also where a trunk has no such tables.
+        global_attention_every: Of a modern trunk's layers the first and every so many-th after it
+            attend to the whole video; 1: all of them.
+        local_attention_window: The other layers attend to positions at most half of this away.
+        global_rope_theta, local_rope_theta: Base of the rotary frequencies in these two kinds of
+            layers.
         vocab_size, frame_size, tags: Filled from the corpus when 0.
         embedding_size: E, numbers in the video vector.
         max_frames, max_tokens: Longer videos are thinned, longer titles cut; special tokens count.
@@ -57,6 +67,7 @@ class ModelConfig(Section):
             features, the tag head from the tags' frequencies. ``random``: at random, as published.
     """
 
+    trunk: Literal["bert", "modern"] = "bert"
     size: Size = "small"
     init: str = ""
     hidden_size: Positive = 384
@@ -65,6 +76,10 @@ class ModelConfig(Section):
     ffn_size: Positive = 1536
     max_positions: Positive = 512
     type_vocab_size: Positive = 2
+    global_attention_every: Positive = 3
+    local_attention_window: Positive = 128
+    global_rope_theta: float = Field(160000.0, gt=0)
+    local_rope_theta: float = Field(10000.0, gt=0)
     layer_norm_eps: float = Field(1e-12, gt=0)
     dropout: Share = 0.1
     vocab_size: int = Field(0, ge=0)
@@ -84,6 +99,11 @@ class ModelConfig(Section):
         if self.hidden_size % self.heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}"
+            )
+        if self.trunk == "modern" and self.hidden_size // self.heads % 2:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} over heads {self.heads} is an odd number, "
+                "and rotary positions turn numbers in pairs"
             )
         if max(self.max_frames, self.max_tokens) > self.max_positions:
             raise ValueError(
@@ -123,10 +143,30 @@ class StageConfig(Section):
     checkpoint_every: int = Field(0, ge=0)
 
 
-class PretrainConfig(StageConfig):
-    """The three pretraining objectives (system.md, section 3).
+# Groups of a corpus's parts, by name: an epoch goes through one group after the other.
+Groups = tuple[tuple[str, ...], ...]
+
+
+class PhaseConfig(Section):
+    """A second phase of pretraining, with a warm-up and cosine of its own and fresh moments.
 
     Attributes:
+        epochs: 0: there is no such phase.
+        parts: As in ``PretrainConfig``.
+    """
+
+    epochs: int = Field(0, ge=0)
+    parts: Groups = ()
+
+
+class PretrainConfig(StageConfig):
+    """The three pretraining objectives (system.md, section 3) and what they are learnt from.
+
+    Attributes:
+        parts: Which parts of the corpus an epoch goes through, in groups: one group after the
+            other, each shuffled within itself. A part is a folder of the source, such as
+            ``pairwise``. Empty: all videos, shuffled.
+        then: A second phase behind the ``epochs`` of this one.
         tag_weight, mlm_weight, mfm_weight: In the sum of the losses; 0 switches one off.
         mlm_rate, mfm_rate: Share of title tokens and of frames that are chosen for masking.
         videos: ``train``: without the videos that finetuning validates on; ``all``: with them.
@@ -137,6 +177,8 @@ class PretrainConfig(StageConfig):
     batch_size: Positive = 128
     learning_rate: Rate = 5e-5
     high_learning_rate: Rate = 5e-4
+    parts: Groups = ()
+    then: PhaseConfig = PhaseConfig()
     tag_weight: Rate = 1250 / 3
     mlm_weight: Rate = 1 / 3.75
     mfm_weight: Rate = 1 / 9
@@ -170,23 +212,30 @@ class Recipe(Section):
     @property
     def hash(self) -> str:
         """Twelve hex digits that change when any setting does."""
-        text = json.dumps(self.model_dump(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _digest(self.model_dump())
+
+    def stage_hash(self, stage: Literal["pretrain", "finetune"]) -> str:
+        """Twelve hex digits that change when a setting does that this stage reads."""
+        return _digest(self.model_dump(include={"seed", "model", stage}))
 
     def to_toml(self) -> str:
         """The recipe with every setting, as TOML that ``load_recipe`` reads back to the same."""
-        head: list[str] = []
-        tables: list[str] = []
-        for key, value in self.model_dump().items():
-            if isinstance(value, dict):
-                tables.append(f"\n[{key}]\n" + _toml_lines(value))
-            else:
-                head.append(_toml_lines({key: value}))
-        return "".join(head + tables)
+        return _toml_table(self.model_dump())
 
 
-def _toml_lines(values: dict[str, Any]) -> str:
-    return "".join(f"{key} = {_toml_value(value)}\n" for key, value in values.items())
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _toml_table(values: dict[str, Any], path: str = "") -> str:
+    """A table's own lines, then the tables in it."""
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    lines = [
+        f"{key} = {_toml_value(value)}\n" for key, value in values.items() if key not in tables
+    ]
+    for key, value in tables.items():
+        lines.append(f"\n[{path}{key}]\n{_toml_table(value, f'{path}{key}.')}")
+    return "".join(lines)
 
 
 def _toml_value(value: Any) -> str:
@@ -199,10 +248,18 @@ def _toml_value(value: Any) -> str:
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with vidvec."""
-    root = Path(str(resources.files("vidvec") / "recipes"))
-    names = (path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.toml"))
-    return sorted(name for name in names if not name.startswith("sizes/"))
+    """Names of the recipes that come with vidvec; neither plans nor parts of recipes."""
+    files = {path.relative_to(SHIPPED).with_suffix(""): path for path in SHIPPED.rglob("*.toml")}
+    return sorted(
+        name.as_posix()
+        for name, path in files.items()
+        if name.parts[0] != "sizes" and not name.name.startswith("_") and not is_plan(_read(path))
+    )
+
+
+def is_plan(values: dict[str, Any]) -> bool:
+    """Whether a TOML file names several recipes to be run (``vidvec run``) and is none itself."""
+    return "jobs" in values
 
 
 def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -226,8 +283,9 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 def _find(source: str, asked_by: Path | None) -> Path:
     """The recipe's file: beside the one that asks for it (not that one itself), else shipped."""
     folder = asked_by.parent if asked_by else Path()
-    shipped = Path(str(resources.files("vidvec") / "recipes"))
-    for place in (folder / source, folder / f"{source}.toml", shipped / f"{source}.toml"):
+    # ``recipes/aiac2021/job1.toml`` is how a recipe is called where its files are read.
+    shipped = SHIPPED / source.removeprefix("recipes/")
+    for place in (folder / source, folder / f"{source}.toml", shipped, Path(f"{shipped}.toml")):
         if place.is_file() and (asked_by is None or place.resolve() != asked_by):
             return place
     near = difflib.get_close_matches(source, recipe_names(), n=1)
@@ -250,10 +308,13 @@ def _with_bases(source: str, chain: list[Path]) -> dict[str, Any]:
         loop = " → ".join(str(step) for step in [*chain, path])
         raise ConfigError(f"recipes are each other's base: {loop}")
     values = _with_shape(_read(path))
-    base = values.pop("base", None)
-    if base is None:
-        return values
-    return _merge(_with_bases(str(base), [*chain, path]), values)
+    if is_plan(values):
+        raise ConfigError(f"{source} is a plan of several recipes, not one: vidvec run {source}")
+    bases = values.pop("base", [])
+    below: dict[str, Any] = {}
+    for base in bases if isinstance(bases, list) else [bases]:
+        below = _merge(below, _with_bases(str(base), [*chain, path]))
+    return _merge(below, values)
 
 
 def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
@@ -289,8 +350,7 @@ def _with_shape(values: dict[str, Any]) -> dict[str, Any]:
         return values
     if size not in get_args(Size):
         raise ConfigError(f"model.size is {size!r}, expected one of {', '.join(get_args(Size))}")
-    sizes = Path(str(resources.files("vidvec") / "recipes" / "sizes"))
-    return _merge(_read(sizes / f"{size}.toml"), values)
+    return _merge(_read(SHIPPED / "sizes" / f"{size}.toml"), values)
 
 
 def _validated(values: dict[str, Any], source: str) -> Recipe:

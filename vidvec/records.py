@@ -62,11 +62,13 @@ class SourceRow:
         where: Place in the source for messages, such as ``meta.jsonl:12``.
         video: The metadata; with frames already where the source holds features.
         file: The video file still to be decoded, or ``None``.
+        part: The source's folder that it comes from, such as ``pairwise``; empty: none.
     """
 
     where: str
     video: Video
     file: Path | None = None
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from vidvec.config import (
     FinetuneConfig,
     ModelConfig,
+    PhaseConfig,
     PretrainConfig,
     Recipe,
     load_recipe,
@@ -24,6 +25,8 @@ PARTS = ["frames", "frame_embeddings", "pool", "projection", "tag_head", "mlm_he
 rates = st.floats(0, 1e6, allow_nan=False)
 shares = st.floats(0, 1)
 counts = st.integers(1, 10**9)
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=9)
+groups = st.lists(st.lists(names, max_size=3).map(tuple), max_size=3).map(tuple)
 
 recipes = st.builds(
     Recipe,
@@ -38,7 +41,14 @@ recipes = st.builds(
         order=st.sampled_from(["cls_first", "frames_first"]),
         count_padding=st.booleans(),
     ),
-    pretrain=st.builds(PretrainConfig, tag_weight=rates, mlm_rate=shares, epochs=counts),
+    pretrain=st.builds(
+        PretrainConfig,
+        tag_weight=rates,
+        mlm_rate=shares,
+        epochs=counts,
+        parts=groups,
+        then=st.builds(PhaseConfig, epochs=st.integers(0, 9), parts=groups),
+    ),
     finetune=st.builds(
         FinetuneConfig,
         learning_rate=rates,
@@ -76,8 +86,50 @@ def test_every_recipe_that_ships_loads_and_has_its_name(name):
     assert Recipe.model_validate(tomllib.loads(recipe.to_toml())) == recipe
 
 
+def test_of_several_bases_the_later_wins(tmp_path):
+    write(tmp_path / "low.toml", 'name = "low"\n[model]\nhidden_size = 64\nheads = 4\nlayers = 5\n')
+    write(tmp_path / "high.toml", "seed = 5\n[model]\nhidden_size = 32\n")
+    path = write(tmp_path / "both.toml", 'base = ["low", "high"]\n[model]\nlayers = 3\n')
+    recipe = load_recipe(path)
+    assert (recipe.name, recipe.seed) == ("low", 5)
+    assert (recipe.model.hidden_size, recipe.model.heads, recipe.model.layers) == (32, 4, 3)
+
+
+def test_a_recipe_goes_by_the_path_of_its_file_too():
+    names = ("recipes/aiac2021/job2.toml", "aiac2021/job2.toml", "recipes/aiac2021/job2")
+    assert {load_recipe(name) for name in names} == {load_recipe("aiac2021/job2")}
+
+
+def test_a_plan_is_no_recipe(tmp_path):
+    path = write(tmp_path / "plan.toml", 'jobs = ["base"]\n')
+    assert "vidvec run" in refusal(path)
+
+
+def test_an_unknown_key_of_the_second_phase_is_named():
+    assert "did you mean pretrain.then.epochs?" in refusal("base", "pretrain.then.epohcs=1")
+
+
+def test_a_stages_hash_changes_with_what_the_stage_reads():
+    recipe = load_recipe("base")
+    for override, stages in {
+        "finetune.epochs=3": {"finetune"},
+        "pretrain.epochs=3": {"pretrain"},
+        "pretrain.then.epochs=3": {"pretrain"},
+        "model.pool=attention": {"pretrain", "finetune"},
+        "seed=3": {"pretrain", "finetune"},
+        "name=other": set(),
+    }.items():
+        other = load_recipe("base", [override])
+        changed = {
+            s for s in ("pretrain", "finetune") if other.stage_hash(s) != recipe.stage_hash(s)
+        }
+        assert changed == stages
+
+
 def test_the_list_of_recipes_leaves_out_sizes():
     assert "base" in recipe_names()
+    assert "aiac2021/tiny-job5" in recipe_names()
+    assert not [name for name in recipe_names() if "/_" in name]
     assert "demo/attention" in recipe_names()
     assert not [name for name in recipe_names() if name.startswith("sizes/")]
     assert recipe_names() == sorted(recipe_names())
@@ -289,6 +341,7 @@ def test_a_size_set_to_something_else_in_a_file(tmp_path):
 def other(value: object) -> object:
     """Another value that fits wherever ``value`` does."""
     choices = {
+        "bert": "modern",
         "small": "large",
         "cls_first": "frames_first",
         "mean": "attention",
@@ -304,7 +357,7 @@ def other(value: object) -> object:
     if isinstance(value, float):
         return value / 2 or 0.5
     if isinstance(value, tuple):
-        return value[1:]
+        return value[1:] or (("a part",),)
     return choices.get(str(value), f"{value}x")
 
 

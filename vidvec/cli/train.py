@@ -120,3 +120,5 @@ def _trained(report: TrainReport, run: Path) -> None:
         soft_wrap=True,
         highlight=False,
     )
+    if report.note:
+        out.print(f"  {report.note}", soft_wrap=True, highlight=False)

@@ -152,6 +152,22 @@ class Corpus:
         """Tags that the tag objective knows; a tag's position here is its class."""
         return list(self.manifest["tag_vocabulary"])
 
+    @property
+    def parts(self) -> dict[str, NDArray[np.int64]]:
+        """Rows (videos,) int64 by the folder of the source that they come from, where it has any.
+
+        A source is read folder by folder, so that the manifest need only count.
+        """
+        rows: dict[str, list[NDArray[np.int64]]] = {}
+        start = 0
+        for entry in self.manifest["ingests"]:
+            end = start + entry["videos"]
+            for part, count in entry.get("parts", {}).items():
+                rows.setdefault(part, []).append(np.arange(start, start + count))
+                start += count
+            start = end
+        return {part: np.concatenate(some) for part, some in rows.items() if part}
+
     def column(self, name: str) -> pa.ChunkedArray:
         """A whole column, mapped; one chunk a shard."""
         if not self._shards:

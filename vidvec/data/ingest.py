@@ -202,7 +202,7 @@ def _process(row: SourceRow, encoder: FrameEncoder) -> Processed | Reject:
         duration_seconds=decoded.duration_seconds,
         thumbnails=tuple(to_jpeg(decoded.images[position]) for position in shown),
     )
-    return Processed(row.where, video, encoded=True)
+    return Processed(row.where, video, encoded=True, part=row.part)
 
 
 def _processed(
@@ -218,7 +218,7 @@ def _processed(
             if isinstance(row, Reject):
                 ahead.append(row)
             elif row.file is None or len(row.video.frames):
-                ahead.append(Processed(row.where, row.video, encoded=False))
+                ahead.append(Processed(row.where, row.video, encoded=False, part=row.part))
             else:
                 ahead.append(pool.submit(_process, row, encoder.open()))
             if len(ahead) > 2 * workers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidvec.data.tables import find_tables, read_folder, read_table
@@ -71,7 +71,9 @@ def open_source(path: Path, tag_list: Path | None = None) -> Source:
 def _tfrecords(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if ".tfrecord" in path.name else []
-    return sorted(file for file in path.rglob("*.tfrecord*") if file.is_file())
+    # Part by part: the manifest of a corpus counts the videos of each, and no more.
+    files = (file for file in path.rglob("*.tfrecord*") if file.is_file())
+    return sorted(files, key=lambda file: (_part(file, path), file))
 
 
 def _tfrecord_source(path: Path, records: list[Path], tag_list: Path | None) -> Source:
@@ -82,7 +84,7 @@ def _tfrecord_source(path: Path, records: list[Path], tag_list: Path | None) -> 
         path,
         "tfrecord",
         _fingerprint(records),
-        lambda: _chain(records, read_tfrecords),
+        lambda: _located(records, path),
         read_tag_list(found) if found else None,
         (labels,) if labels else (),
     )
@@ -98,6 +100,25 @@ def _beside(folder: Path, name: str) -> Path | None:
 def _chain(files: Sequence[Path], read: Callable[[Path], Iterator[Row]]) -> Iterator[Row]:
     for file in files:
         yield from read(file)
+
+
+def _part(file: Path, source: Path) -> str:
+    """The folder right below the source that a file is in; empty where it is in none."""
+    inside = file.relative_to(source).parts if source.is_dir() else ()
+    return inside[0] if len(inside) > 1 else ""
+
+
+def _located(files: Sequence[Path], source: Path) -> Iterator[Row]:
+    """The rows of TFRecord files, with the part and, in messages, the path below the source."""
+    for file in files:
+        part = _part(file, source)
+        folder = f"{file.parent.relative_to(source).as_posix()}/" if part else ""
+        for row in read_tfrecords(file):
+            where = f"{folder}{row.where}"
+            if isinstance(row, Reject):
+                yield replace(row, where=where)
+            else:
+                yield replace(row, where=where, part=part)
 
 
 def _fingerprint(files: Sequence[Path]) -> str:

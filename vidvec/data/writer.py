@@ -29,11 +29,13 @@ class Processed:
         where: Its place in the source, for a reject.
         video: The video.
         encoded: Made here by the frame encoder; else they came with the source.
+        part: The source's folder that it comes from.
     """
 
     where: str
     video: Video
     encoded: bool
+    part: str = ""
 
 
 class CorpusWriter:
@@ -91,6 +93,9 @@ class CorpusWriter:
             problem = self._problem(result, identity)
             if problem is not None:
                 result = Reject(result.where, result.video.id, *problem)
+            else:
+                parts = self.entry.setdefault("parts", {})
+                parts[result.part] = parts.get(result.part, 0) + 1
         self.entry["cursor"] += 1
         if isinstance(result, Reject):
             self.reject(result)

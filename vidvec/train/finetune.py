@@ -20,7 +20,7 @@ from vidvec.records import Batch
 from vidvec.train.objectives import cosine_mse
 from vidvec.train.pretrain import run_facts
 from vidvec.train.start import new_model
-from vidvec.train.task import EpochOrder, default_device
+from vidvec.train.task import Phase, StepOrder, default_device
 from vidvec.train.trainer import OnStep, TrainReport, train
 
 VALIDATION_BATCH = 64
@@ -62,13 +62,12 @@ class FinetuneTask:
             order = chosen[np.random.default_rng([seed, number]).permutation(len(chosen))]
             return [order[start : start + size] for start in range(0, len(order), size)]
 
-        self._order = EpochOrder(epoch)
-        self.epoch_steps = self._order.epoch_steps
+        self.order = StepOrder([Phase(self.stage.epochs, epoch)])
         self._device = next(model.encoder.parameters()).device
 
     def batch(self, step: int) -> tuple[Batch, Tensor]:
         """See ``Task``: all first videos, then all second ones, and the (P,) targets."""
-        pairs = self._order(step)
+        pairs = self.order(step)
         rows = self._rows[pairs].T.reshape(-1)
         rate, seed = self.stage.modality_dropout, self.model.recipe.seed
         videos = self._builder.build_with_dropout(rows, rate, seed, step)
@@ -138,5 +137,6 @@ def finetune(
     made_by = {"stage": "finetune", "corpus": str(corpus_path)}
     model.made_by = {**made_by, "start": str(start) if start else ""}
     task = FinetuneTask(model, corpus)
-    facts = run_facts(corpus, model.tokenizer, recipe, start=str(start) if start else "")
+    start_name = str(start) if start else ""
+    facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("finetune"), start=start_name)
     return train(task, run, facts, on_step)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from vidvec.records import Batch
 from vidvec.train.masking import mask_batch
 from vidvec.train.objectives import LossWeights, pretraining_losses
 from vidvec.train.start import new_model
-from vidvec.train.task import EpochOrder, default_device
+from vidvec.train.task import Phase, StepOrder, default_device
 from vidvec.train.trainer import OnStep, TrainReport, train
 
 # The masks of validation batches do not change from one validation to the next.
@@ -35,6 +38,12 @@ class PretrainTask:
     Args:
         model: Trained in place.
         corpus: Its videos; those that ``recipe.pretrain`` leaves out are not looked at.
+
+    Attributes:
+        missing_parts: Parts that the recipe names and the corpus lacks; the others are learnt from.
+
+    Raises:
+        UsageError: There is nothing to learn, or nothing to learn from.
     """
 
     name = "pretrain"
@@ -51,12 +60,17 @@ class PretrainTask:
         if not len(rows):
             raise UsageError(f"no video of {corpus.path} is left to pretrain on")
         self.videos = len(rows)
-        lengths = self._builder.lengths[rows]
-        size = self.stage.batch_size
-        self._order = EpochOrder(
-            lambda epoch: epoch_batches(rows, lengths, size, self._seed, epoch)
+        chosen = (self.stage.parts, *([self.stage.then.parts] * bool(self.stage.then.epochs)))
+        groups = [_grouped(rows, corpus, parts) for parts in chosen]
+        counts = (self.stage.epochs, self.stage.then.epochs)
+        self.order = StepOrder(
+            [
+                Phase(epochs, partial(self._epoch, some))
+                for epochs, some in zip(counts, groups, strict=False)
+            ]
         )
-        self.epoch_steps = self._order.epoch_steps
+        named = {part for parts in chosen for group in parts for part in group}
+        self.missing_parts = sorted(named - corpus.parts.keys())
         self._weights = LossWeights(
             self.stage.tag_weight, self.stage.mlm_weight, self.stage.mfm_weight
         )
@@ -67,6 +81,12 @@ class PretrainTask:
                 "pretrain.mlm_weight or pretrain.mfm_weight (or tag_weight, where videos have tags)"
             )
         self._device = next(model.encoder.parameters()).device
+
+    def _epoch(self, groups: list[NDArray[np.int64]], epoch: int) -> list[NDArray[np.int64]]:
+        """An epoch's batches, group after group."""
+        size, lengths = self.stage.batch_size, self._builder.lengths
+        batches = [epoch_batches(rows, lengths[rows], size, self._seed, epoch) for rows in groups]
+        return list(chain.from_iterable(batches))
 
     def _rows(self, corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows to train on and rows held out; the latter by a hash of the id, on any machine."""
@@ -83,7 +103,7 @@ class PretrainTask:
     def batch(self, step: int) -> Batch:
         """See ``Task``."""
         rate = self.stage.modality_dropout
-        return self._builder.build_with_dropout(self._order(step), rate, self._seed, step)
+        return self._builder.build_with_dropout(self.order(step), rate, self._seed, step)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """See ``Task``: masks are drawn here, on the device."""
@@ -116,13 +136,45 @@ class PretrainTask:
         return {**means, "score": means["loss"]}
 
 
+def _grouped(
+    rows: NDArray[np.int64], corpus: Corpus, parts: tuple[tuple[str, ...], ...]
+) -> list[NDArray[np.int64]]:
+    """Those of the rows that are in each group of parts, groups without any left out.
+
+    Raises:
+        UsageError: None of the parts has a video.
+    """
+    if not parts:
+        return [rows]
+    known = corpus.parts
+    groups = []
+    for group in parts:
+        members = [known[part] for part in group if part in known]
+        chosen = rows[np.isin(rows, np.concatenate([np.zeros(0, np.int64), *members]))]
+        groups += [chosen] * bool(len(chosen))
+    if not groups:
+        names = ", ".join(part for group in parts for part in group)
+        raise UsageError(
+            f"no video of {corpus.path} is in the parts that the recipe names ({names}); it has "
+            f"{', '.join(known) or 'none'}: set pretrain.parts=[] to learn from all videos"
+        )
+    return groups
+
+
 def run_facts(
-    corpus: Corpus, tokenizer: TitleTokenizer, recipe: Recipe, **more: Any
+    corpus: Corpus, tokenizer: TitleTokenizer, settings: str, **more: Any
 ) -> dict[str, Any]:
-    """What a run must have in common with the one it continues."""
+    """What a run must have in common with the one it continues.
+
+    Args:
+        corpus: Its content.
+        tokenizer: Of the model.
+        settings: Hash of the recipe's settings that the stage reads.
+        more: What else must not differ.
+    """
     content = (corpus.manifest["shards"], corpus.tag_vocabulary, corpus.pairs())
     return {
-        "recipe": recipe.hash,
+        "recipe": settings,
         "corpus": hashlib.sha256(str(content).encode()).hexdigest()[:12],
         "tokenizer": tokenizer.fingerprint,
         **more,
@@ -143,5 +195,10 @@ def pretrain(
     corpus = Corpus(corpus_path)
     model = new_model(recipe, corpus).to(default_device())
     model.made_by = {"stage": "pretrain", "corpus": str(corpus_path)}
-    facts = run_facts(corpus, model.tokenizer, recipe)
-    return train(PretrainTask(model, corpus), run, facts, on_step)
+    facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("pretrain"))
+    task = PretrainTask(model, corpus)
+    report = train(task, run, facts, on_step)
+    if not task.missing_parts:
+        return report
+    parts = ", ".join(task.missing_parts)
+    return replace(report, note=f"{corpus_path} has no videos of {parts}, which the recipe names")

@@ -1,8 +1,9 @@
-"""What a training stage brings to the loop: batches by step, losses, validation."""
+"""What a training stage brings to the loop: the order of its steps, batches, losses, validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,13 +21,13 @@ class Task(Protocol):
     Attributes:
         model: What is trained, already on its device.
         name: ``pretrain`` or ``finetune``.
-        epoch_steps: Steps an epoch.
+        order: Which rows each step takes.
         unit: What ``batch_size`` counts, for the progress bar.
     """
 
     model: VideoModel
     name: str
-    epoch_steps: int
+    order: StepOrder
     unit: str
 
     @property
@@ -43,24 +44,73 @@ class Task(Protocol):
         """Figures on held-out data, ``score`` (lower is better) among them; empty: nothing held."""
 
 
-class EpochOrder:
-    """Batches by step: epoch ``step // epoch_steps``, each made when its epoch begins.
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of epochs with a learning-rate schedule of its own.
 
-    Args:
-        make: Gives an epoch's batches, always the same number of them.
+    Attributes:
+        epochs: How many.
+        make: Gives an epoch's batches, always the same number of them, by the epoch's number,
+            counted over all phases.
     """
 
-    def __init__(self, make: Callable[[int], list[NDArray[np.int64]]]) -> None:
-        self._make = make
-        self._epoch, self._batches = 0, make(0)
-        self.epoch_steps = len(self._batches)
+    epochs: int
+    make: Callable[[int], list[NDArray[np.int64]]]
+
+
+class StepOrder:
+    """Batches by step, each epoch made when its first step comes.
+
+    Args:
+        phases: In their order.
+
+    Attributes:
+        steps: Of all phases.
+    """
+
+    def __init__(self, phases: Sequence[Phase]) -> None:
+        self._phases = phases
+        self._first_epochs = np.cumsum([0, *(phase.epochs for phase in phases)])
+        lengths = [
+            len(phase.make(int(first)))
+            for phase, first in zip(phases, self._first_epochs, strict=False)
+        ]
+        self._epoch_steps = np.array(lengths, np.int64)
+        counts = [phase.epochs * length for phase, length in zip(phases, lengths, strict=True)]
+        self._first_steps = np.cumsum([0, *counts])
+        self.steps = int(self._first_steps[-1])
+        self._epoch, self._batches = -1, list[NDArray[np.int64]]()
+
+    def _place(self, step: int) -> tuple[int, int, int]:
+        """The phase of a step, the epoch in it, and the step in that epoch."""
+        phase = int(np.searchsorted(self._first_steps, step, side="right")) - 1
+        epoch, within = divmod(step - int(self._first_steps[phase]), int(self._epoch_steps[phase]))
+        return phase, epoch, within
 
     def __call__(self, step: int) -> NDArray[np.int64]:
         """The rows of the batch of a step."""
-        epoch = step // self.epoch_steps
-        if epoch != self._epoch:
-            self._epoch, self._batches = epoch, self._make(epoch)
-        return self._batches[step % self.epoch_steps]
+        phase, epoch, within = self._place(step)
+        number = int(self._first_epochs[phase]) + epoch
+        if number != self._epoch:
+            self._epoch, self._batches = number, self._phases[phase].make(number)
+        return self._batches[within]
+
+    def epoch_steps(self, step: int) -> int:
+        """Steps of the epoch that a step belongs to."""
+        return int(self._epoch_steps[self._place(step)[0]])
+
+    def in_phase(self, step: int) -> tuple[int, int]:
+        """The number of a step within its phase, from 0, and that phase's steps."""
+        phase = self._place(step)[0]
+        first, end = (int(at) for at in self._first_steps[phase : phase + 2])
+        return step - first, end - first
+
+    def epochs_done(self, steps: int) -> float:
+        """Epochs that this many steps come to."""
+        if steps >= self.steps:
+            return float(self._first_epochs[-1])
+        phase, epoch, within = self._place(steps)
+        return float(self._first_epochs[phase] + epoch + within / self._epoch_steps[phase])
 
 
 def default_device() -> torch.device:

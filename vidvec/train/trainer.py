@@ -33,6 +33,7 @@ class TrainReport:
         best: Lowest validation score, ``None`` where nothing was held out.
         best_step: When that was.
         seconds: Of this process.
+        note: A sentence where there is something to know.
     """
 
     steps: int
@@ -40,6 +41,7 @@ class TrainReport:
     best: float | None
     best_step: int
     seconds: float
+    note: str = ""
 
 
 def train(
@@ -61,7 +63,7 @@ def train(
         FormatError: The run was made with other settings, or its last checkpoint is damaged.
     """
     started = time.monotonic()
-    steps = task.stage.epochs * task.epoch_steps
+    steps = task.order.steps
     optimizer = make_optimizer(task.model, task.stage)
     for folder in (run, run / "checkpoints"):
         storage.remove_leftovers(folder)
@@ -71,11 +73,13 @@ def train(
         return TrainReport(steps, steps, progress.best, progress.best_step, 0.0)
     with _Log(run, progress) as log:
         for batch in prefetch(range(progress.step, steps), task.batch):
-            losses = train_step(task, optimizer, batch, progress.step, steps)
+            losses = train_step(task, optimizer, batch, progress.step)
             progress.step += 1
             log.step(progress.step, task, losses, optimizer)
-            evaluate = _due(progress.step, task.stage.evaluate_every or task.epoch_steps, steps)
-            save = _due(progress.step, _checkpoint_every(task), steps)
+            evaluate = _due(progress.step, task.stage.evaluate_every, task)
+            save = _due(
+                progress.step, task.stage.checkpoint_every or task.stage.evaluate_every, task
+            )
             if evaluate or save:
                 log.check(progress.step, task)
             # A new best is saved at once: its weights are gone with the next step.
@@ -92,10 +96,13 @@ def train(
 
 
 def train_step(
-    task: Task, optimizer: torch.optim.Optimizer, batch: Any, step: int, steps: int
+    task: Task, optimizer: torch.optim.Optimizer, batch: Any, step: int
 ) -> dict[str, torch.Tensor]:
     """One step of pure compute: forward, backward, clip, update."""
-    set_learning_rates(optimizer, schedule(step, steps, task.stage.warmup_share))
+    step_in_phase, phase_steps = task.order.in_phase(step)
+    if step_in_phase == 0:
+        optimizer.state.clear()
+    set_learning_rates(optimizer, schedule(step_in_phase, phase_steps, task.stage.warmup_share))
     _set_mode(task, training=True)
     optimizer.zero_grad(set_to_none=True)
     losses = task.losses(batch, step)
@@ -113,12 +120,11 @@ def _set_mode(task: Task, training: bool) -> None:
         task.model.heads.train(training)
 
 
-def _due(step: int, every: int, steps: int) -> bool:
-    return step % every == 0 or step == steps
-
-
-def _checkpoint_every(task: Task) -> int:
-    return task.stage.checkpoint_every or task.stage.evaluate_every or task.epoch_steps
+def _due(done: int, every: int, task: Task) -> bool:
+    """Whether something that comes every so many steps (0: every epoch) comes now."""
+    if every:
+        return done % every == 0 or done == task.order.steps
+    return task.order.epochs_done(done).is_integer()
 
 
 def _evaluate(task: Task, progress: Progress, log: _Log) -> bool:
@@ -181,14 +187,15 @@ class _Log:
     ) -> None:
         """Notes a step's losses, and writes their means when it is time."""
         self._losses.append(losses)
-        if step % LOG_EVERY and step % task.epoch_steps:
+        epochs = task.order.epochs_done(step)
+        if step % LOG_EVERY and not epochs.is_integer():
             return
         figures = self.check(step, task)
         rate = optimizer.param_groups[-1]["lr"]
         seconds = time.monotonic() - self._since
         speed = (step - self._step) * task.stage.batch_size / max(seconds, 1e-9)
         self.latest = {**figures, "learning_rate": rate, f"{task.unit}_per_second": speed}
-        self._write(step, "train", {"epoch": step / task.epoch_steps, **self.latest})
+        self._write(step, "train", {"epoch": epochs, **self.latest})
         self._losses, self._since, self._step = [], time.monotonic(), step
 
     def check(self, step: int, task: Task) -> dict[str, float]:

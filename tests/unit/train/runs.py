@@ -37,5 +37,5 @@ def falls(some: list[dict[str, Any]], name: str, to: float) -> bool:
 
 def rows_seen(task: PretrainTask, epoch: int = 0) -> list[int]:
     """Rows of an epoch's batches, and those it validates on behind them."""
-    steps = range(epoch * task.epoch_steps, (epoch + 1) * task.epoch_steps)
+    steps = range(epoch * task.order.epoch_steps(0), (epoch + 1) * task.order.epoch_steps(0))
     return [row for step in steps for row in task.batch(step).rows.tolist()]

@@ -144,7 +144,7 @@ def test_nothing_to_learn_from_is_refused(corpus):
     with pytest.raises(UsageError, match="nothing to learn"):
         PretrainTask(new_model(tiny_recipe(pretrain=off), corpus), corpus)
     tags_alone = tiny_recipe(pretrain={**off, "tag_weight": 1.0})
-    assert PretrainTask(new_model(tags_alone, corpus), corpus).epoch_steps > 0
+    assert PretrainTask(new_model(tags_alone, corpus), corpus).order.steps > 0
 
 
 def test_a_corpus_without_pairs_is_refused(tmp_path):

@@ -64,7 +64,9 @@ def test_finetuning_goes_through_the_pairs_of_the_split_in_another_order_each_ep
     epochs = []
     for epoch in range(2):
         seen = []
-        for step in range(epoch * task.epoch_steps, (epoch + 1) * task.epoch_steps):
+        for step in range(
+            epoch * task.order.epoch_steps(0), (epoch + 1) * task.order.epoch_steps(0)
+        ):
             batch, wanted = task.batch(step)
             first, second = ([corpus.ids[row] for row in half] for half in batch.rows.view(2, -1))
             seen += zip(first, second, wanted.tolist(), strict=True)
@@ -77,7 +79,7 @@ def test_batches_depend_on_nothing_but_the_step(corpus):
     recipe = tiny_recipe()
     for kind in (PretrainTask, FinetuneTask):
         forwards, backwards = (kind(new_model(recipe, corpus), corpus) for _ in range(2))
-        steps = 2 * forwards.epoch_steps
+        steps = 2 * forwards.order.epoch_steps(0)
         rows = [rows_of(forwards.batch(step)) for step in range(steps)]
         assert [rows_of(backwards.batch(step)) for step in reversed(range(steps))] == rows[::-1]
 
