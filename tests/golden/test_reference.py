@@ -128,3 +128,10 @@ def test_another_jobs_recipe_does_not_hold(shared):
         check_reference(shared / "reference" / "job1", load_recipe("aiac2021/job4"))
     differences = check_reference(shared / "reference" / "job1", load_recipe("aiac2021/base"))
     assert all(each.holds for each in differences)
+
+
+def test_a_task_that_the_recipe_has_off_is_computed_where_the_reference_asks_for_it(shared):
+    """Job 3 is job 2 without the masked frame model."""
+    differences = check_reference(shared / "reference" / "job2", load_recipe("aiac2021/job3"))
+    assert any("mvm" in each.name for each in differences)
+    assert all(each.holds for each in differences)
