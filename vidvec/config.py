@@ -148,7 +148,7 @@ Groups = tuple[tuple[str, ...], ...]
 
 
 class PhaseConfig(Section):
-    """A second phase of pretraining, with a warm-up and cosine of its own and fresh moments.
+    """A second phase of pretraining, with a warm-up and cosine of its own; moments go on.
 
     Attributes:
         epochs: 0: there is no such phase.
@@ -280,7 +280,7 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     return _validated(values, str(source))
 
 
-def _find(source: str, asked_by: Path | None) -> Path:
+def find_recipe(source: str, asked_by: Path | None = None) -> Path:
     """The recipe's file: beside the one that asks for it (not that one itself), else shipped."""
     folder = asked_by.parent if asked_by else Path()
     # ``recipes/aiac2021/job1.toml`` is how a recipe is called where its files are read.
@@ -303,7 +303,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _with_bases(source: str, chain: list[Path]) -> dict[str, Any]:
-    path = _find(source, chain[-1] if chain else None).resolve()
+    path = find_recipe(source, chain[-1] if chain else None).resolve()
     if path in chain:
         loop = " → ".join(str(step) for step in [*chain, path])
         raise ConfigError(f"recipes are each other's base: {loop}")

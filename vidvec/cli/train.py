@@ -35,7 +35,8 @@ def pretrain(
         run: Folder of the run: checkpoints, metrics.jsonl, tensorboard.
         recipe: Name or path of a recipe.
         size: Shape of the model.
-        init: Hugging Face BERT (name or folder) to start from; its shape wins over --size.
+        init: Hugging Face BERT or ModernBERT (name or folder) to start from; its shape wins
+            over --size.
         seed: Of weights, masks and order.
         settings: Settings over the recipe's, such as --set pretrain.epochs=5.
         restart: Throw away what the run has and begin again.
@@ -70,7 +71,7 @@ def finetune(
         start: Pretrained run or checkpoint to start from; without it a new model is trained.
         recipe: Name or path of a recipe; else the one of --from, or base.
         size: Shape of a new model.
-        init: Hugging Face BERT (name or folder) for a new model.
+        init: Hugging Face BERT or ModernBERT (name or folder) for a new model.
         seed: Of order and dropout (and of a new model's weights).
         settings: Settings over the recipe's, such as --set finetune.epochs=3.
         restart: Throw away what the run has and begin again.

@@ -13,12 +13,13 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from vidvec import storage
 from vidvec.errors import FormatError, OfflineError, UsageError
 
-# What tokenizer families call the five tokens that a model here needs, BERT's name first.
+# What tokenizer families call the five tokens that a model here needs, BERT's name first. Gemma's
+# vocabulary, which mmBERT has, also holds ``<s>`` and ``</s>``: as tags of struck-out text.
 SPECIAL_NAMES = {
     "pad": ("[PAD]", "<pad>"),
     "unk": ("[UNK]", "<unk>"),
-    "cls": ("[CLS]", "<s>", "<cls>", "<bos>"),
-    "sep": ("[SEP]", "</s>", "<sep>", "<eos>"),
+    "cls": ("[CLS]", "<bos>", "<cls>", "<s>"),
+    "sep": ("[SEP]", "<eos>", "<sep>", "</s>"),
     "mask": ("[MASK]", "<mask>"),
 }
 BERT_NAMES = [names[0] for names in SPECIAL_NAMES.values()]

@@ -1,7 +1,8 @@
 """The encoder, top to bottom: embeddings, blocks, pool, projection (system.md, section 2).
 
-A single stream: frames and title tokens of a video in one sequence, a BERT-shaped transformer over
-it, one vector out of it. Every layer sees flat tokens (N, H); only attention and the pools know
+A single stream: frames and title tokens of a video in one sequence, a transformer over it, one
+vector out of it. The transformer is BERT-shaped, here, or ModernBERT-shaped, its blocks in
+``vidvec.model.modern``. Every layer sees flat tokens (N, H); only attention and the pools know
 where a video ends. Letters for dimensions: see ``vidvec.records``.
 """
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from vidvec.config import ModelConfig
 from vidvec.model.attention import attend
 from vidvec.model.layout import FlatLayout, fill, flat_layout
+from vidvec.model.modern import ModernBlock, ModernEmbedding, modern_norm, shrink_residuals
 from vidvec.model.pooling import AttentionPool, MeanPool
 from vidvec.records import Batch
 
@@ -108,16 +110,23 @@ class VideoEncoder(nn.Module):
     def __init__(self, config: ModelConfig, pad_id: int = 0) -> None:
         super().__init__()
         self.config, self.pad_id = config, pad_id
-        size = config.hidden_size
+        size, modern = config.hidden_size, config.trunk == "modern"
+        embedding = ModernEmbedding if modern else InputEmbedding
         # The pad token learns nothing, as in BERT; it only runs where padding is counted.
         self.word = nn.Embedding(config.vocab_size, size, padding_idx=pad_id)
-        self.token_embedding = InputEmbedding(config)
+        self.token_embedding = embedding(config)
         self.frame_projection = nn.Linear(config.frame_size, size)
-        self.frame_embedding = InputEmbedding(config)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.frame_embedding = embedding(config)
+        self.blocks = nn.ModuleList(
+            ModernBlock(config, layer) if modern else Block(config)
+            for layer in range(config.layers)
+        )
+        self.final_norm = modern_norm(config) if modern else nn.Identity()
         self.pool = MeanPool() if config.pool == "mean" else AttentionPool(size)
         self.projection = nn.Linear(size, config.embedding_size)
         self.apply(initialise)
+        if modern:
+            shrink_residuals(self.blocks)
         # Keeps angles, so that what is alike before the projection is alike after it.
         nn.init.orthogonal_(self.projection.weight)
 
@@ -144,6 +153,7 @@ class VideoEncoder(nn.Module):
         hidden = self._embed(batch, layout)
         for block in self.blocks:
             hidden = block(hidden, layout)
+        hidden = self.final_norm(hidden)
         counted = None if self.config.count_padding else layout.real
         projected = self.projection(self.pool(hidden, layout, counted))
         return Encoded(hidden, layout, projected)

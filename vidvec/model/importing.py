@@ -64,7 +64,8 @@ def find_bert(beside: Path, hidden_size: int) -> Path:
     """
     for config in [beside / "config.json", *sorted(beside.parent.glob("*/config.json"))]:
         try:
-            if bert_shape(config.parent)["hidden_size"] == hidden_size:
+            shape = bert_shape(config.parent)
+            if shape["trunk"] == "bert" and shape["hidden_size"] == hidden_size:
                 return config.parent
         except (FormatError, UsageError):
             continue  # another model's

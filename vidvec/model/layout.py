@@ -30,6 +30,9 @@ class FlatLayout:
         frame_positions, token_positions: (ΣF,), (ΣT,) int64, counted within the video's frames and
             within its tokens.
         real: (N,) bool, false on padding; ``None`` where there is none.
+        positions: (N,) int64, counted within the video over frames and tokens together. Padding is
+            not counted, but stands where the real position before it does, so that it changes
+            neither the distance between two real positions nor who is near whom.
     """
 
     lengths: Tensor
@@ -42,6 +45,7 @@ class FlatLayout:
     frame_positions: Tensor
     token_positions: Tensor
     real: Tensor | None
+    positions: Tensor
 
 
 def _starts(counts: Tensor) -> Tensor:
@@ -77,12 +81,16 @@ def flat_layout(batch: Batch, order: str) -> FlatLayout:
     total = total_frames + total_tokens
     video_of = owners(lengths, total)
     max_length = int(lengths.max()) if len(lengths) else 0
-    slots = video_of * max_length + torch.arange(total, device=device) - starts[video_of]
+    positions = torch.arange(total, device=device) - starts[video_of]
+    slots = video_of * max_length + positions
     real = None
     if batch.frame_mask is not None and batch.token_mask is not None:
         real = torch.empty(total, dtype=torch.bool, device=device)
         real[frame_rows] = batch.frame_mask
         real[token_rows] = batch.token_mask
+        up_to = torch.cumsum(real, 0)
+        earlier_videos = (up_to - real.long())[starts]
+        positions = (up_to - 1 - earlier_videos[video_of]).clamp(min=0)
     return FlatLayout(
         lengths,
         max_length,
@@ -94,6 +102,7 @@ def flat_layout(batch: Batch, order: str) -> FlatLayout:
         frame_positions,
         token_positions,
         real,
+        positions,
     )
 
 

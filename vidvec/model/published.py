@@ -1,4 +1,4 @@
-"""Names of weights elsewhere, Hugging Face BERT and the published checkpoints, and ours."""
+"""Names of weights elsewhere, Hugging Face models and the published checkpoints, and ours."""
 
 from __future__ import annotations
 
@@ -37,6 +37,23 @@ _HEAD_NAMES = (
     (r"predictions\.decoder\.weight", "decoder.weight"),
     (r"predictions\.bias", "decoder.bias"),
 )
+# ModernBERT's names (after its prefix) and ours.
+_MODERN_NAMES = (
+    (r"embeddings\.tok_embeddings\.weight", "encoder.word.weight"),
+    (r"embeddings\.norm\.weight", "encoder.token_embedding.norm.weight"),
+    (r"layers\.(\d+)\.attn_norm\.weight", r"encoder.blocks.\1.attention_norm.weight"),
+    (r"layers\.(\d+)\.attn\.Wqkv\.weight", r"encoder.blocks.\1.qkv.weight"),
+    (r"layers\.(\d+)\.attn\.Wo\.weight", r"encoder.blocks.\1.out.weight"),
+    (r"layers\.(\d+)\.mlp_norm\.weight", r"encoder.blocks.\1.ffn_norm.weight"),
+    (r"layers\.(\d+)\.mlp\.Wi\.weight", r"encoder.blocks.\1.up.weight"),
+    (r"layers\.(\d+)\.mlp\.Wo\.weight", r"encoder.blocks.\1.down.weight"),
+    (r"final_norm\.weight", "encoder.final_norm.weight"),
+)
+_MODERN_HEAD_NAMES = (
+    (r"head\.dense\.(\w+)", r"inner.\1"),
+    (r"head\.norm\.weight", "norm.weight"),
+    (r"decoder\.(\w+)", r"decoder.\1"),
+)
 _TOP_NAMES = (
     (r"newfc_hidden\.(\w+)", r"encoder.projection.\1"),
     (r"newfc_tag\.(\w+)", r"heads.tag.\1"),
@@ -52,7 +69,7 @@ _IGNORED = re.compile(
 
 
 def our_name(name: str) -> str | None:
-    """Vidvec's name for a parameter of a Hugging Face BERT or a published checkpoint.
+    """Vidvec's name for a parameter of a Hugging Face (Modern)BERT or a published checkpoint.
 
     Query, key and value come out as ``….query.weight`` and so on; ``translate`` joins them.
     ``None`` where the name is unknown.
@@ -63,6 +80,8 @@ def our_name(name: str) -> str | None:
         (r"(?:roberta\.)?(?:bert\.)?", _BERT_NAMES, ""),
         (r"(?:roberta\.)?cls\.", _HEAD_NAMES, "heads.mlm."),
         (r"roberta_mvm_lm_header\.", _HEAD_NAMES, "heads.mfm."),
+        (r"(?:model\.)?", _MODERN_NAMES, ""),
+        ("", _MODERN_HEAD_NAMES, "heads.mlm."),
         ("", _TOP_NAMES, ""),
     )
     for prefix, table, ours in parts:
@@ -74,7 +93,7 @@ def our_name(name: str) -> str | None:
 
 
 def translate(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors of a Hugging Face BERT or a published checkpoint, by vidvec's names.
+    """Tensors of a Hugging Face (Modern)BERT or a published checkpoint, by vidvec's names.
 
     Returns:
         Tensors by our names, and the names that mean nothing to vidvec.

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from vidvec.model.encoder import Encoded
 from vidvec.model.heads import PretrainingHeads
 from vidvec.model.layout import owners
 from vidvec.records import Batch
 from vidvec.train.masking import Masked
+
+# Of the masked frame loss: 256 MB of them, for batches of thousands of videos.
+LOGITS_AT_ONCE = 2**26
 
 
 def tag_loss(logits: Tensor, tag_positions: Tensor, tag_counts: Tensor) -> Tensor:
@@ -70,10 +74,23 @@ def masked_frame_loss(
         frame_mask: (ΣF,) bool, false on padding, which is no candidate; ``None``: all are real.
     """
     predictions = heads.mfm(encoded.frames[targets]).float()
-    logits = predictions @ frames.to(predictions.dtype).T
-    if frame_mask is not None:
-        logits = logits.masked_fill(~frame_mask, -torch.inf)
-    return F.cross_entropy(logits, targets, reduction="sum") / max(1, len(targets))
+    candidates = frames.to(predictions.dtype).T
+
+    def part(some: Tensor, classes: Tensor) -> Tensor:
+        logits = some @ candidates
+        if frame_mask is not None:
+            logits = logits.masked_fill(~frame_mask, -torch.inf)
+        return F.cross_entropy(logits, classes, reduction="sum")
+
+    rows = max(1, LOGITS_AT_ONCE // max(1, len(frames)))
+    if len(targets) <= rows:
+        return part(predictions, targets) / max(1, len(targets))
+    # Each part's logits are made anew in the backward pass instead of all being kept.
+    losses = [
+        checkpoint(part, *each, use_reentrant=False)
+        for each in zip(predictions.split(rows), targets.split(rows), strict=True)
+    ]
+    return torch.stack(losses).sum() / len(targets)
 
 
 @dataclass(frozen=True, slots=True)

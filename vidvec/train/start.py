@@ -10,10 +10,11 @@ from vidvec.config import Recipe
 from vidvec.data.corpus import Corpus
 from vidvec.data.tokenizer import load_tokenizer
 from vidvec.errors import UsageError
-from vidvec.model.bert import bert_shape, fetch_pretrained, start_from_bert
+from vidvec.model.bert import bert_shape, start_from_bert
 from vidvec.model.encoder import VideoEncoder
 from vidvec.model.frame_init import start_from_features
 from vidvec.model.heads import PretrainingHeads
+from vidvec.model.hub import fetch_pretrained
 from vidvec.model.weights import VideoModel
 
 # Enough for the principal axes of 1536 numbers.
@@ -26,7 +27,7 @@ def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
     Random weights come from PyTorch's global generator, seeded with the recipe's seed.
 
     Raises:
-        UsageError: ``model.init`` is no BERT, or has too few positions.
+        UsageError: ``model.init`` is no BERT or ModernBERT, or has too few positions.
     """
     start = fetch_pretrained(recipe.model.init) if recipe.model.init else None
     tokenizer = load_tokenizer(start or corpus.path / "tokenizer")

@@ -100,8 +100,6 @@ def train_step(
 ) -> dict[str, torch.Tensor]:
     """One step of pure compute: forward, backward, clip, update."""
     step_in_phase, phase_steps = task.order.in_phase(step)
-    if step_in_phase == 0:
-        optimizer.state.clear()
     set_learning_rates(optimizer, schedule(step_in_phase, phase_steps, task.stage.warmup_share))
     _set_mode(task, training=True)
     optimizer.zero_grad(set_to_none=True)

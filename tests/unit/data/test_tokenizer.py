@@ -244,6 +244,18 @@ def test_other_families_names_of_special_tokens_are_known():
     assert tokenizer.vocab_size == 6
 
 
+def test_struck_out_text_in_gemmas_vocabulary_is_no_special_token():
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<s>", "</s>"]
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
+    assert TitleTokenizer(backend).special_ids == {
+        "pad": 0,
+        "unk": 3,
+        "cls": 2,
+        "sep": 1,
+        "mask": 4,
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from tests.tiny import ROOMY, made_batch, randomise, taken_apart, tiny_model
-from vidvec.errors import FormatError, OfflineError, UsageError
-from vidvec.model.bert import bert_shape, bert_tensors, fetch_pretrained, start_from_bert
+from vidvec.errors import FormatError, UsageError
+from vidvec.model.bert import bert_shape, bert_tensors, start_from_bert
 from vidvec.model.published import our_name, translate
 from vidvec.model.weights import VideoModel, load_model, read_tensors, save_model
 
@@ -354,13 +354,3 @@ def test_a_folder_without_weights(tmp_path):
     small_bert(30).config.save_pretrained(tmp_path)
     with pytest.raises(FormatError, match="holds no weights"):
         bert_tensors(tmp_path)
-
-
-def test_no_such_model_and_no_hub(tmp_path, monkeypatch):
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    for name in ("nobody/nothing-of-this-name", "no folder / no name"):
-        with pytest.raises(OfflineError, match="no folder on this disk"):
-            fetch_pretrained(name)

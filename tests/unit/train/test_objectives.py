@@ -12,6 +12,7 @@ from tests.tiny import PAD, made_batch, put_together, taken_apart, tiny_model
 from vidvec.model.layout import fill
 from vidvec.model.weights import VideoModel
 from vidvec.records import Batch
+from vidvec.train import objectives
 from vidvec.train.masking import Masked
 from vidvec.train.objectives import (
     LossWeights,
@@ -138,6 +139,28 @@ def test_masked_frame_loss(padded):
         }
         losses.append(log_sum_exp(list(dots.values())) - dots[target])
     assert float(found) == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_frame_loss_is_the_same_in_parts(padded, monkeypatch):
+    """The one with all logits at once is held against a plain one above."""
+    model = tiny_model(count_padding=padded)
+    batch, masked = batch_and_masks()
+    batch = fill(batch, model.recipe.model, PAD) if padded else batch
+    targets = batch.frame_mask.nonzero().squeeze(1)[:7] if padded else torch.arange(7)
+    found = []
+    for at_once in (objectives.LOGITS_AT_ONCE, 2 * len(batch.frames)):
+        monkeypatch.setattr(objectives, "LOGITS_AT_ONCE", at_once)
+        model.encoder.zero_grad()
+        model.heads.zero_grad()
+        encoded = model.encoder(batch)
+        loss = masked_frame_loss(model.heads, encoded, targets, batch.frames, batch.frame_mask)
+        loss.backward()
+        gradients = [p.grad for _, p in model.named_parameters() if p.grad is not None]
+        found.append((float(loss.detach()), gradients))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    for whole, parts in zip(found[0][1], found[1][1], strict=True):
+        assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("tag_from", ["cls", "embedding"])
