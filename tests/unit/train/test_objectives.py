@@ -145,7 +145,7 @@ def test_masked_frame_loss(padded):
 def test_the_frame_loss_is_the_same_in_parts(padded, monkeypatch):
     """The one with all logits at once is held against a plain one above."""
     model = tiny_model(count_padding=padded)
-    batch, masked = batch_and_masks()
+    batch, _ = batch_and_masks()
     batch = fill(batch, model.recipe.model, PAD) if padded else batch
     targets = batch.frame_mask.nonzero().squeeze(1)[:7] if padded else torch.arange(7)
     found = []
