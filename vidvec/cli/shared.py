@@ -20,6 +20,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vidvec.pipeline.child import ProgressFile
+
 if TYPE_CHECKING:
     from vidvec.config import Recipe
 
@@ -48,9 +50,11 @@ def progress(description: str, transient: bool = False) -> Iterator[Callable[...
     quiet = not err.is_terminal
     with Progress(*columns, console=err, transient=transient, disable=quiet) as bar:
         task = bar.add_task(description, total=None, note="")
+        file = ProgressFile()
 
         def update(done: int, total: int | None = None, note: str = "") -> None:
             bar.update(task, completed=done, total=total, note=note)
+            file.say(done, total)
 
         yield update
 
@@ -63,7 +67,7 @@ def settle(
     Args:
         recipe: Name or path.
         size: Shape of the model.
-        init: Hugging Face BERT to start from.
+        init: Hugging Face BERT or ModernBERT to start from.
         seed: Of everything drawn at random.
         sets: Settings as ``table.key=value``; what has an option of its own wins over them.
     """

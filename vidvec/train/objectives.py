@@ -88,7 +88,7 @@ def masked_frame_loss(
     # Each part's logits are made anew in the backward pass instead of all being kept.
     losses = [
         checkpoint(part, *each, use_reentrant=False)
-        for each in zip(predictions.split(rows), targets.split(rows), strict=True)
+        for each in zip(torch.split(predictions, rows), torch.split(targets, rows), strict=True)
     ]
     return torch.stack(losses).sum() / len(targets)
 
