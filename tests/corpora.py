@@ -8,7 +8,7 @@ import numpy as np
 
 from vidvec import storage
 from vidvec.data import corpus as store
-from vidvec.data.ingest import frequent_tags
+from vidvec.data.lists import frequent_tags
 from vidvec.data.tokenizer import train_tokenizer
 from vidvec.data.writer import write_pairs
 from vidvec.records import Pair, Video

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vidvec import Corpus, Encoder, Video
-from vidvec.data.ingest import frequent_tags
+from vidvec.data.lists import frequent_tags
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 CHANCE = 0.13  # that a Panda clip drawn from another group shares the topic

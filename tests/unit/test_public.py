@@ -46,14 +46,19 @@ COMMANDS = {
         *["CORPUS", "RUN", "--from", "--recipe", "--size", "--init", "--seed", "--set"],
         "--restart",
     ],
-    "embed": ["CHECKPOINT", "CORPUS", "VECTORS"],
+    "embed": ["CHECKPOINT", "CORPUS", "VECTORS", "--parts"],
     "evaluate": ["VECTORS", "--corpus", "--split", "--json"],
     "fuse": ["MEMBERS", "--out", "--weights", "--size", "--method"],
     "search": ["VECTORS", "--id", "--title", "-k", "--k", "--corpus", "--json"],
+    "submit": ["SUBMISSION", "--vectors", "--data", "--check", "--strict"],
+    "run": ["PLAN", "--data", "--out", "--set", "--strict", "--dry-run"],
+    "bench": ["CORPUS", "--profile", "--recipe", "--set", "--steps", "--json"],
     "demo": ["FOLDER", "--videos", "--seed"],
+    "make-competition": ["FOLDER", "--videos", "--seed"],
     "import-checkpoint": ["FILE", "CHECKPOINT", "--recipe", "--bert", "--tag-list", "--set"],
     "check-reference": ["FOLDER", "--recipe", "--set", "--all"],
     "recipes": [],
+    "download": ["SOURCES", "--to"],
 }
 HEAVY = ["torch", "pyarrow", "scipy", "cv2", "av", "transformers", "onnxruntime", "faiss"]
 

@@ -10,13 +10,15 @@ from cyclopts import App
 from rich.text import Text
 
 from vidvec import __version__
-from vidvec.cli import data, tools, train, vectors
+from vidvec.cli import bench, competition, data, download, run, submit, tools, train, vectors
 from vidvec.cli.shared import err
 from vidvec.errors import VidvecError
+from vidvec.pipeline.child import bind_to_parent
 
 app = App(
     name="vidvec",
     version=__version__,
+    suppress_keyboard_interrupt=False,  # what to do next is said below
     help="One vector per video: ingest, pretrain, finetune, embed, evaluate, fuse, search.",
 )
 # In the order of ``vidvec --help``.
@@ -28,14 +30,20 @@ app.command(vectors.embed)
 app.command(vectors.evaluate)
 app.command(vectors.fuse)
 app.command(vectors.search)
+app.command(submit.submit)
+app.command(run.run)
+app.command(bench.bench)
 app.command(tools.demo)
+app.command(competition.make_competition)
 app.command(tools.import_checkpoint, name="import-checkpoint")
 app.command(tools.check_reference, name="check-reference")
 app.command(tools.recipes)
+app.command(download.download)
 
 
 def main(arguments: list[str] | None = None) -> Any:
     """Runs the command line; the user's errors become one line and exit status 1."""
+    bind_to_parent()
     logging.captureWarnings(True)
     try:
         return app(arguments)

@@ -47,7 +47,7 @@ def ingest(
         tokenizer: Name or folder of a Hugging Face fast tokenizer; else one is trained on titles.
         pairs: Files with scored pairs: id_1, id_2, score.
         tag_list: File that fixes the tag vocabulary, one id a line.
-        strict: Stop at the first record that cannot be read.
+        strict: Stop at the first record, pair or tag that cannot be used.
         workers: Videos decoded side by side.
     """
     from vidvec.data.ingest import IngestOptions

@@ -11,18 +11,26 @@ from vidvec.cli.shared import NumbersOption, out, print_json, progress
 from vidvec.errors import UsageError
 
 
-def embed(checkpoint: Path, corpus: Path, vectors: Path, /) -> None:
+def embed(
+    checkpoint: Path,
+    corpus: Path,
+    vectors: Path,
+    /,
+    *,
+    parts: Annotated[list[str], Parameter(negative="", consume_multiple=True)] = [],  # noqa: B006 - never changed
+) -> None:
     """Turn every video of a corpus into a vector; started again, it carries on.
 
     Args:
         checkpoint: A run or a checkpoint.
         corpus: The corpus.
         vectors: Folder of the vectors.
+        parts: Only videos from these folders of the source, such as pairwise test_a test_b.
     """
     from vidvec.embed.embedder import embed as run
 
     with progress("embed") as update:
-        count = run(checkpoint, corpus, vectors, update)
+        count = run(checkpoint, corpus, vectors, update, parts=parts)
     out.print(f"{vectors}: {count} vectors", highlight=False)
 
 

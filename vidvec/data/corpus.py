@@ -80,14 +80,20 @@ def _open_shard(path: Path, frame_size: int) -> _Shard:
     fits = table.schema.equals(corpus_schema(frame_size))
     if not fits and not table.schema.equals(corpus_schema(0)):
         raise FormatError(f"shard {path} has other columns than those of a corpus")
-    column = table.column("frames").combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = column.chunk(0)
+    column = _one_array(table.column("frames"))
     if not fits and len(column.values):  # shards from before the first frames came have no width
         raise FormatError(f"shard {path} does not have frames of {frame_size} numbers")
     offsets = column.offsets.to_numpy()
     values = column.values.values.to_numpy(zero_copy_only=True)
     return _Shard(table, values.reshape(-1, max(1, frame_size)), offsets)
+
+
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array. A shard has one chunk, which is taken as it is: joining copies."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    joined = column.combine_chunks()
+    return joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
 
 
 def checksum(path: Path) -> str:

@@ -19,17 +19,16 @@ import numpy as np
 
 from vidvec.data import corpus as store
 from vidvec.data.frames import FrameEncoder, open_frame_encoder
-from vidvec.data.pairs import read_pairs
+from vidvec.data.lists import changed_lists, check_lists, take_lists
 from vidvec.data.sampling import sample_positions
 from vidvec.data.sources import Source, open_source
 from vidvec.data.tokenizer import load_tokenizer, train_tokenizer
 from vidvec.data.video import decode, to_jpeg
-from vidvec.data.writer import CorpusWriter, Processed, write_pairs
-from vidvec.errors import BadRecord, UsageError
-from vidvec.records import Pair, Reject, SourceRow, Video
+from vidvec.data.writer import CorpusWriter, Processed
+from vidvec.errors import BadRecord
+from vidvec.records import Reject, SourceRow, Video
 
 THUMBNAILS = 8
-MAX_TAGS = 10_000
 Progress = Callable[[int, int], None]
 
 
@@ -64,7 +63,7 @@ class IngestOptions:
         tokenizer: Name or folder; empty: one is trained on the corpus's titles.
         pairs: Files with scored pairs.
         tag_list: File that fixes the tag vocabulary; ``None``: the corpus's most frequent tags.
-        strict: Stop at the first record that cannot be read.
+        strict: Stop at the first record, or row of a list, that cannot be used.
         workers: Videos decoded side by side.
     """
 
@@ -85,33 +84,49 @@ def ingest(
     Args:
         source_path: See ``open_source``.
         corpus_path: The corpus folder. Where it is complete and the source is new, the videos are
-            appended; where it holds this source already, nothing is done.
+            appended; where it holds this source already, only pairs and tag lists that changed
+            since are taken.
         options: See there.
         progress: Called with rows done and records rejected.
 
     Raises:
         UsageError: The source, an option, or the mix with what the corpus holds cannot be used.
-        BadRecord: ``strict``, and a record cannot be read; what came before it is kept.
+        BadRecord: ``strict``, and a record or a row of a list cannot be used, or an earlier run
+            left one out; what came before it is kept, and the next run begins with it.
     """
-    source = open_source(source_path, options.tag_list)
-    _check_options(options)
+    source = open_source(source_path)
+    if options.tokenizer:
+        load_tokenizer(options.tokenizer)
+    check_lists(source, options)
     writer = CorpusWriter(corpus_path, source)
     if writer.entry["complete"]:
-        _take_late_pairs(writer, options.pairs)
-        held = writer.manifest["frame_encoder"]["name"]
-        return replace(_report(writer), note=f"this source is in already (frames: {held})")
+        return _ingest_again(writer, source, options)
+    if options.strict:
+        writer.check_strict(but_lists=False)
     encoder = _LazyEncoder(options)
     resumed_at = writer.entry["cursor"]
-    rows = islice(source.read(), resumed_at, None)
+    rows = iter(()) if writer.entry.get("read") else islice(source.read(), resumed_at, None)
     for done, result in enumerate(_processed(rows, encoder, options.workers), resumed_at + 1):
-        outcome = writer.add(result, encoder.identity)
-        if isinstance(outcome, Reject) and options.strict:
-            writer.commit()
-            raise BadRecord(outcome.reason, f"{outcome.where} {outcome.id}: {outcome.detail}")
+        writer.add(result, encoder.identity, strict=options.strict)
         if progress is not None:
             progress(done, sum(writer.entry["rejected"].values()))
     _finish(writer, source, options)
     return replace(_report(writer), note=encoder.note, resumed_at=resumed_at)
+
+
+def _ingest_again(writer: CorpusWriter, source: Source, options: IngestOptions) -> IngestReport:
+    """Takes what has changed beside records that are all in the corpus."""
+    changed = changed_lists(writer, source, options)
+    if options.strict:
+        writer.check_strict(but_lists=bool(changed))
+    frames = writer.manifest["frame_encoder"]["name"]
+    note = f"this source is in already (frames: {frames})"
+    if changed:
+        writer.reopen(changed)
+        _finish(writer, source, options)
+        names = ", ".join(sorted(source.name_of(Path(key)) for key in changed))
+        note += f"; taken anew: {names}"
+    return replace(_report(writer), note=note)
 
 
 def read_video(
@@ -150,15 +165,6 @@ def _report(writer: CorpusWriter) -> IngestReport:
         rejected=Counter(writer.entry["rejected"]),
         pairs=len(corpus.pairs()),
     )
-
-
-def _check_options(options: IngestOptions) -> None:
-    """Finds out now what else would come out after the last video."""
-    for file in options.pairs:
-        if not file.is_file():
-            raise UsageError(f"file of pairs {file} does not exist")
-    if options.tokenizer:
-        load_tokenizer(options.tokenizer)
 
 
 class _LazyEncoder:
@@ -232,7 +238,8 @@ def _result(item: Future[Processed | Reject] | Processed | Reject) -> Processed 
 
 
 def _finish(writer: CorpusWriter, source: Source, options: IngestOptions) -> None:
-    """Everything that needs all videos: tokenizer, tag vocabulary, pairs, shard sizes."""
+    """Everything that needs all videos: tokenizer, lists, shard sizes."""
+    writer.entry["read"] = True
     writer.commit()
     writer.merge_small_shards()
     corpus = store.Corpus(writer.path, unfinished=True)
@@ -241,59 +248,6 @@ def _finish(writer: CorpusWriter, source: Source, options: IngestOptions) -> Non
         load_tokenizer(options.tokenizer).save(folder)
     elif not (folder / "tokenizer.json").is_file():
         train_tokenizer(store.iterate_titles(corpus)).save(folder)
-    if source.tag_list is not None:
-        writer.manifest["tag_vocabulary"] = source.tag_list
-    elif not writer.manifest["tag_vocabulary"] or len(writer.manifest["ingests"]) == 1:
-        writer.manifest["tag_vocabulary"] = frequent_tags(corpus)
-    _take_pairs(writer, corpus, (*options.pairs, *source.pairs))
+    take_lists(writer, source, options)
     writer.entry["complete"] = True
     writer.commit()
-
-
-def frequent_tags(corpus: store.Corpus, limit: int = MAX_TAGS) -> list[str]:
-    """The corpus's most frequent tags, ties by name; a tag of one video only teaches nothing."""
-    counts = Counter(tag for tags in corpus.column("tags").to_pylist() for tag in set(tags or ()))
-    shared = [tag for tag, count in counts.items() if count > 1]
-    return sorted(shared, key=lambda tag: (-counts[tag], tag))[:limit]
-
-
-def _take_pairs(writer: CorpusWriter, corpus: store.Corpus, files: tuple[Path, ...]) -> None:
-    """Adds scored pairs to ``pairs.parquet``; those with an unknown video are rejected."""
-    new, rejects = _new_pairs(corpus, files)
-    for reject in rejects:
-        writer.reject(reject)
-    if new:
-        write_pairs(writer.path / "pairs.parquet", [*corpus.pairs(), *new])
-    writer.manifest["pairs"] += len(new)
-
-
-def _take_late_pairs(writer: CorpusWriter, files: tuple[Path, ...]) -> None:
-    """Adds pairs to a corpus whose videos are all there; without new ones nothing changes."""
-    corpus = store.Corpus(writer.path, unfinished=True)
-    if files and _new_pairs(corpus, files)[0]:
-        _take_pairs(writer, corpus, files)
-        writer.commit()
-
-
-def _new_pairs(corpus: store.Corpus, files: tuple[Path, ...]) -> tuple[list[Pair], list[Reject]]:
-    """Pairs of these files that the corpus does not have yet, and what is wrong with the others.
-
-    A pair that came with an earlier ingest is not taken again, as where one file of pairs is given
-    with each of several sources.
-    """
-    held = Counter(corpus.pairs())
-    new: list[Pair] = []
-    rejects: list[Reject] = []
-    for file in dict.fromkeys(path.resolve() for path in files):
-        read, bad = read_pairs(file)
-        rejects += bad
-        for pair in read:
-            missing = [video for video in (pair.id_1, pair.id_2) if video not in corpus]
-            if missing:
-                detail = f"pair {pair.id_1} {pair.id_2}: not in the corpus: {', '.join(missing)}"
-                rejects.append(Reject(file.name, missing[0], "pair-unknown-id", detail))
-            elif held[pair]:
-                held[pair] -= 1
-            else:
-                new.append(pair)
-    return new, rejects

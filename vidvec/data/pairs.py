@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from vidvec.data.competition import is_number
 from vidvec.data.tables import read_batches, read_delimited, read_json_lines
 from vidvec.errors import BadRecord, FormatError
 from vidvec.records import Pair, Reject
@@ -19,7 +20,20 @@ Rows = Iterator[tuple[int, Sequence[Any] | BadRecord]]
 
 
 def read_pairs(path: Path) -> tuple[list[Pair], list[Reject]]:
-    """Reads a file of scored pairs.
+    """Reads a file of scored pairs; see ``iterate_pairs``.
+
+    Returns:
+        The pairs in the file's order, and the rows that are none.
+    """
+    rows = [row for _, row in iterate_pairs(path)]
+    pairs = [row for row in rows if isinstance(row, Pair)]
+    return pairs, [row for row in rows if isinstance(row, Reject)]
+
+
+def iterate_pairs(
+    path: Path, *, labels: bool = False, name: str = ""
+) -> Iterator[tuple[str, Pair | Reject]]:
+    """Yields the rows of a file of scored pairs and where each stands, such as ``label.tsv:12``.
 
     Columns are found by name: ``id_1`` (``id1``), ``id_2`` (``id2``), ``score`` (``grade``,
     ``similarity``, ``label``); those that go by other names are taken in order from the left, as
@@ -29,11 +43,14 @@ def read_pairs(path: Path) -> tuple[list[Pair], list[Reject]]:
     Args:
         path: ``.tsv``, ``.csv``, ``.txt`` (separated by tabs, commas, semicolons or blanks),
             ``.jsonl``, ``.ndjson`` or ``.parquet``.
+        labels: Hold it to the competition's label.tsv: ids are whole numbers, scores from 0 to 1,
+            and a first row with an id in it is no header.
+        name: What the file is called in messages; by default its name.
 
-    Returns:
+    Yields:
         The pairs in the file's order, blanks around ids stripped; and the rows that are none:
         ``bad-pair`` (fewer than three fields, or not readable), ``no-id``, ``not-utf8``,
-        ``bad-score`` (no finite number), ``same-video`` (one id twice).
+        ``bad-score`` (no finite number), ``same-video`` (one id twice), ``bad-id`` (of labels).
 
     Raises:
         FormatError: The file is missing or of no such kind, or its columns cannot be told.
@@ -43,26 +60,37 @@ def read_pairs(path: Path) -> tuple[list[Pair], list[Reject]]:
         raise FormatError(f"{path} is no file of pairs: expected {', '.join(_READERS)}")
     if not path.is_file():
         raise FormatError(f"file of pairs {path} does not exist")
-    pairs: list[Pair] = []
-    rejects: list[Reject] = []
-    for number, cells in _READERS[suffix](path):
+    rows = _read_text(path, labels=True) if labels else _READERS[suffix](path)
+    for number, cells in rows:
+        where = f"{name or path.name}{'#' if suffix == '.parquet' else ':'}{number}"
         try:
             if isinstance(cells, BadRecord):
                 raise cells
-            pairs.append(_pair(cells))
+            pair = _pair(cells)
+            if labels:
+                _check_label(pair)
+            yield where, pair
         except BadRecord as error:
-            where = f"{path.name}{'#' if suffix == '.parquet' else ':'}{number}"
             reason = "bad-pair" if error.reason == "bad-record" else error.reason
-            rejects.append(Reject(where, "", reason, error.detail))
-    return pairs, rejects
+            yield where, Reject(where, "", reason, error.detail)
+
+
+def _check_label(pair: Pair) -> None:
+    for video in (pair.id_1, pair.id_2):
+        if not is_number(video):
+            raise BadRecord("bad-id", f"an id is {video!r:.40}, expected a whole number")
+    if not 0 <= pair.score <= 1:
+        found = f"the score of {pair.id_1} and {pair.id_2} is {pair.score:g}"
+        raise BadRecord("bad-score", f"{found}, expected a number from 0 to 1")
 
 
 def _pair(cells: Sequence[Any]) -> Pair:
     first, second = (_id(cell) for cell in cells[:2])
     if first == second:
         raise BadRecord("same-video", f"the pair has the id {first!r} twice")
+    odd = isinstance(cells[2], bool) or "_" in str(cells[2])  # Python reads 0_1 as 1
     try:
-        score = math.nan if isinstance(cells[2], bool) else float(cells[2])
+        score = math.nan if odd else float(cells[2])
     except (TypeError, ValueError):
         score = math.nan
     if not math.isfinite(score):
@@ -114,7 +142,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read_text(path: Path) -> Rows:
+def _read_text(path: Path, labels: bool = False) -> Rows:
     with path.open(encoding="utf-8", errors="replace") as file:
         line = file.readline()
     allowed = {".tsv": "\t", ".csv": ",;"}.get(path.suffix.lower(), "\t,; ")
@@ -130,8 +158,13 @@ def _read_text(path: Path) -> Rows:
         return
     positions, start = [0, 1, 2], [first]
     cells = first[1]
-    if not isinstance(cells, BadRecord) and len(cells) >= 3 and not _is_number(cells[2]):
-        positions, start = _header_positions(path, cells), []
+    if not isinstance(cells, BadRecord) and _is_header(cells, labels):
+        try:
+            positions, start = _positions(cells), []
+        except BadRecord as error:
+            if not labels:
+                raise FormatError(f"{path}: {error.detail}") from None
+            start = [(first[0], error)]
     for number, row in chain(start, rows):
         if isinstance(row, BadRecord):
             yield number, row
@@ -141,6 +174,12 @@ def _read_text(path: Path) -> Rows:
         else:
             detail = f"the row has {len(row)} fields, expected at least {max(positions) + 1}"
             yield number, BadRecord("bad-pair", detail)
+
+
+def _is_header(cells: Sequence[str], labels: bool) -> bool:
+    if len(cells) < 3 or _is_number(cells[2]):
+        return False
+    return not (labels and any(is_number(cell.strip()) for cell in cells[:2]))
 
 
 def _read_json(path: Path) -> Rows:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
+from vidvec.data import competition
 from vidvec.data.tables import find_tables, read_folder, read_table
-from vidvec.data.tfrecord import read_tag_list, read_tfrecords
+from vidvec.data.tfrecord import read_tfrecords
 from vidvec.errors import UsageError
 from vidvec.records import Reject, SourceRow
 
@@ -21,22 +23,32 @@ class Source:
 
     Attributes:
         path: Where it is.
-        kind: ``tfrecord``, ``table`` or ``folder``.
+        kind: ``competition``, ``tfrecord``, ``table`` or ``folder``.
         fingerprint: Changes when a file that fixes the rows does (by name, size and time).
         read: Yields every row, each time anew.
-        tag_list: The tag vocabulary that came along, or ``None``.
-        pairs: Files with scored pairs that came along.
+        tag_list: File with the tag vocabulary that came along, or ``None``.
+        labels: File with scored pairs that came along, or ``None``.
+        id_lists: Files with the ids of test videos that came along.
+        missing: What a competition's folder lacks.
     """
 
     path: Path
     kind: str
     fingerprint: str
     read: Callable[[], Iterator[Row]]
-    tag_list: list[str] | None = None
-    pairs: tuple[Path, ...] = ()
+    tag_list: Path | None = None
+    labels: Path | None = None
+    id_lists: tuple[Path, ...] = ()
+    missing: tuple[Reject, ...] = ()
+
+    def name_of(self, file: Path) -> str:
+        """What a file is called in messages: its path below the source."""
+        folder, path = self.path.resolve(), file.resolve()
+        inside = folder.is_dir() and path.is_relative_to(folder)
+        return path.relative_to(folder).as_posix() if inside else file.name
 
 
-def open_source(path: Path, tag_list: Path | None = None) -> Source:
+def open_source(path: Path) -> Source:
     """Finds out what ``path`` is.
 
     In a folder with TFRecords, ``tag_list.txt`` and ``label.tsv`` are taken from it (or from one
@@ -49,11 +61,10 @@ def open_source(path: Path, tag_list: Path | None = None) -> Source:
         raise UsageError(f"source {path} does not exist")
     records = _tfrecords(path)
     if records:
-        return _tfrecord_source(path, records, tag_list)
-    tags = read_tag_list(tag_list) if tag_list else None
+        return _tfrecord_source(path, records)
     tables = find_tables(path)
     if tables:
-        return Source(path, "table", _fingerprint(tables), lambda: _chain(tables, read_table), tags)
+        return Source(path, "table", _fingerprint(tables), lambda: _chain(tables, read_table))
     if path.is_file():
         raise UsageError(
             f"source {path} is no table: expected .csv, .tsv, .jsonl, .parquet, .arrow, .tfrecords "
@@ -65,36 +76,47 @@ def open_source(path: Path, tag_list: Path | None = None) -> Source:
             f"nothing to ingest in {path}: no TFRecords, no table (meta.csv, meta.jsonl, "
             "meta.parquet), no video files"
         )
-    return Source(path, "folder", _fingerprint(files), lambda: read_folder(path), tags)
+    return Source(path, "folder", _fingerprint(files), lambda: read_folder(path))
 
 
 def _tfrecords(path: Path) -> list[Path]:
     if path.is_file():
         return [path] if ".tfrecord" in path.name else []
     # Part by part: the manifest of a corpus counts the videos of each, and no more.
-    files = (file for file in path.rglob("*.tfrecord*") if file.is_file())
-    return sorted(files, key=lambda file: (_part(file, path), file))
+    return sorted(competition.record_files(path), key=lambda file: (_part(file, path), file))
 
 
-def _tfrecord_source(path: Path, records: list[Path], tag_list: Path | None) -> Source:
+def _tfrecord_source(path: Path, records: list[Path]) -> Source:
     folder = path if path.is_dir() else path.parent
-    found = tag_list or _beside(folder, "tag_list.txt")
-    labels = _beside(folder, "label.tsv")
+    tag_list = competition.find_beside(folder, competition.TAG_LIST)
+    if not competition.is_competition(path):
+        return Source(
+            path,
+            "tfrecord",
+            _fingerprint(records),
+            lambda: _located(records, path),
+            tag_list,
+            competition.find_beside(folder, competition.LABELS),
+        )
+    lists = [competition.find_id_lists(path, part) for part in competition.TEST_PARTS]
     return Source(
         path,
-        "tfrecord",
+        "competition",
         _fingerprint(records),
-        lambda: _located(records, path),
-        read_tag_list(found) if found else None,
-        (labels,) if labels else (),
+        lambda: map(_numbered, _located(records, path)),
+        tag_list,
+        competition.find_labels(path),
+        tuple(chain.from_iterable(lists)),
+        tuple(competition.missing(path)),
     )
 
 
-def _beside(folder: Path, name: str) -> Path | None:
-    return next(
-        (file for file in [folder / name, *sorted(folder.glob(f"*/{name}"))] if file.is_file()),
-        None,
-    )
+def _numbered(row: Row) -> Row:
+    """The row, or a reject where its id is none of the competition's."""
+    if isinstance(row, Reject) or competition.is_number(row.video.id):
+        return row
+    detail = f"the id is {row.video.id!r:.60}, expected a whole number"
+    return Reject(row.where, row.video.id, "bad-id", detail)
 
 
 def _chain(files: Sequence[Path], read: Callable[[Path], Iterator[Row]]) -> Iterator[Row]:
@@ -113,6 +135,8 @@ def _located(files: Sequence[Path], source: Path) -> Iterator[Row]:
     for file in files:
         part = _part(file, source)
         folder = f"{file.parent.relative_to(source).as_posix()}/" if part else ""
+        if not file.stat().st_size:
+            yield Reject(f"{folder}{file.name}", "", "empty-file", "the file has no byte")
         for row in read_tfrecords(file):
             where = f"{folder}{row.where}"
             if isinstance(row, Reject):

@@ -46,10 +46,10 @@ def read_tfrecords(
         ``not-utf8``, ``no-id``, ``frame-width``, ``nan``.
     """
     width = expected_width
-    for offset, payload in _payloads(path):
+    for offset, payload, damage in _payloads(path):
         where = f"{path.name}@{offset}"
-        if isinstance(payload, BadRecord):
-            yield Reject(where, "", payload.reason, payload.detail)
+        if damage is not None:
+            yield Reject(where, "", damage.reason, damage.detail)
             continue
         read = _Example()
         try:
@@ -60,6 +60,22 @@ def read_tfrecords(
         if width is None and len(video.frames):
             width = video.frames.shape[1]
         yield SourceRow(where, video)
+
+
+def read_ids(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yields the id of each record of one file in order, and whether the record's CRC is right.
+
+    Frames are not looked at. Records whose id cannot be read are left out: ``read_tfrecords`` says
+    what is wrong with them.
+    """
+    for _, payload, damage in _payloads(path):
+        read = _Example()
+        try:
+            read.parse(payload)
+        except BadRecord:
+            continue
+        if read.id:
+            yield read.id, damage is None
 
 
 def write_tfrecords(path: Path, videos: Iterable[Video]) -> None:
@@ -79,27 +95,54 @@ def write_tfrecords(path: Path, videos: Iterable[Video]) -> None:
             file.write(payload + _CRC.pack(_masked_crc(payload)))
 
 
-def read_tag_list(path: Path) -> list[str]:
+def read_tags(path: Path, name: str = "") -> tuple[list[str], list[Reject]]:
     """Reads a tag vocabulary, one id a line, and sorts it as the published system does: by number.
+
+    Args:
+        path: The file; lines may end in CRLF, and it may begin with a byte order mark.
+        name: What it is called in messages; by default its name.
+
+    Returns:
+        The tags; and the lines that are none: ``bad-tag`` (no whole number, or blank with more
+        lines behind it), ``duplicate-tag``.
+
+    Raises:
+        FormatError: The file cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            lines = [line.strip() for line in file]
+    except OSError as error:
+        raise FormatError(f"tag list {path} cannot be read: {error}") from None
+    while lines and not lines[-1]:
+        lines.pop()
+    first_line: dict[int, int] = {}
+    rejects = []
+    for number, text in enumerate(lines, 1):
+        where = f"{name or path.name}:{number}"
+        tag = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+        if tag is None:
+            detail = f"found {text[:40]!r}, expected one tag id, a whole number"
+            rejects.append(Reject(where, "", "bad-tag", detail))
+        elif tag in first_line:
+            detail = f"tag {tag} is in line {first_line[tag]} too"
+            rejects.append(Reject(where, str(tag), "duplicate-tag", detail))
+        else:
+            first_line[tag] = number
+    return [str(tag) for tag in sorted(first_line)], rejects
+
+
+def read_tag_list(path: Path) -> list[str]:
+    """Reads a tag vocabulary as ``read_tags`` does, but without forgiveness.
 
     Raises:
         FormatError: The file is missing, or a line is no number or comes twice.
     """
-    try:
-        lines = path.read_text("utf-8-sig").rstrip().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(f"tag list {path} cannot be read: {error}") from None
-    first_line: dict[int, int] = {}
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not (text.isascii() and text.isdigit() and len(text) < 20):
-            found = f"found {text[:40]!r}, expected one tag id, a whole number"
-            raise FormatError(f"{path}, line {number}: {found}")
-        tag = int(text)
-        if tag in first_line:
-            raise FormatError(f"{path}, line {number}: tag {tag} is in line {first_line[tag]} too")
-        first_line[tag] = number
-    return [str(tag) for tag in sorted(first_line)]
+    tags, rejects = read_tags(path)
+    if rejects:
+        line = rejects[0].where.rpartition(":")[2]
+        raise FormatError(f"{path}, line {line}: {rejects[0].detail}")
+    return tags
 
 
 def _masked_crc(data: bytes) -> int:
@@ -108,8 +151,8 @@ def _masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _payloads(path: Path) -> Iterator[tuple[int, bytes | BadRecord]]:
-    """Each record's offset and payload, or what is wrong with it."""
+def _payloads(path: Path) -> Iterator[tuple[int, bytes, BadRecord | None]]:
+    """Each record's offset, its payload as far as there is one, and what is wrong with it."""
     with path.open("rb") as file:
         size = path.stat().st_size
         offset = 0
@@ -117,7 +160,7 @@ def _payloads(path: Path) -> Iterator[tuple[int, bytes | BadRecord]]:
             left = size - offset
             header = file.read(_HEADER.size)
             if len(header) < _HEADER.size:
-                yield offset, _cut(left, _HEADER.size)
+                yield offset, b"", _cut(left, _HEADER.size)
                 return
             length, length_crc = _HEADER.unpack(header)
             if _masked_crc(header[:8]) != length_crc:
@@ -125,19 +168,18 @@ def _payloads(path: Path) -> Iterator[tuple[int, bytes | BadRecord]]:
                     "the CRC of the record's length is wrong, so the next record cannot be found: "
                     f"the rest of the file, {left:,} bytes, was not read"
                 )
-                yield offset, BadRecord("crc", detail)
+                yield offset, b"", BadRecord("crc", detail)
                 return
             whole = _HEADER.size + length + _CRC.size
             if whole > left:
-                yield offset, _cut(left, whole)
+                yield offset, b"", _cut(left, whole)
                 return
             payload = file.read(length)
             (crc,) = _CRC.unpack(file.read(_CRC.size))
-            if _masked_crc(payload) == crc:
-                yield offset, payload
-            else:
-                detail = f"the CRC of the record's {length:,} bytes is wrong"
-                yield offset, BadRecord("crc", detail)
+            damage = None
+            if _masked_crc(payload) != crc:
+                damage = BadRecord("crc", f"the CRC of the record's {length:,} bytes is wrong")
+            yield offset, payload, damage
             offset += whole
 
 
@@ -156,11 +198,11 @@ class _Example:
         self.id = ""
         self._features: Any = {}
 
-    def video(self, payload: bytes, width: int | None) -> Video:
-        """Takes a record apart.
+    def parse(self, payload: bytes) -> None:
+        """Reads the id, and leaves the other features to be looked at.
 
         Raises:
-            BadRecord: With the reasons that ``read_tfrecords`` lists.
+            BadRecord: The record is no ``tf.train.Example``, or its id is missing or no UTF-8.
         """
         from google.protobuf.message import DecodeError
 
@@ -172,6 +214,14 @@ class _Example:
         self.id = self._text("id")
         if not self.id:
             raise BadRecord("no-id", "the feature 'id' is missing or empty")
+
+    def video(self, payload: bytes, width: int | None) -> Video:
+        """Takes a record apart.
+
+        Raises:
+            BadRecord: With the reasons that ``read_tfrecords`` lists.
+        """
+        self.parse(payload)
         tags = self._values("tag_id", "int64_list")
         category = self._values("category_id", "int64_list") or []
         if len(category) > 1:

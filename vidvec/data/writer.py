@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,14 @@ import pyarrow.parquet as pq
 from vidvec import storage
 from vidvec.data import corpus as store
 from vidvec.data.sources import Source
-from vidvec.errors import UsageError
+from vidvec.errors import BadRecord, UsageError
 from vidvec.records import Pair, Reject, Video
 
 COMMIT_SECONDS = 20.0
+
+PAIRS, PAIRS_BEFORE = "pairs.parquet", "pairs.before.parquet"
+
+PairRow = tuple[Pair, str]  # and the file that it comes from
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,7 @@ class CorpusWriter:
             # First of all, so that nothing is ever cleaned up in a folder that is no corpus.
             storage.write_manifest(path, store.KIND, **self.manifest)
         self._clean()
-        self._seen = self._ids()
+        self._part_of = self._ids()
         self._pending: list[Video] = []
         self._pending_bytes = 0
         self._committed = time.monotonic()
@@ -81,26 +87,43 @@ class CorpusWriter:
         with (self.path / "rejects.jsonl").open("ab") as file:
             if file.tell() > self.manifest["rejects_bytes"]:
                 file.truncate(self.manifest["rejects_bytes"])
+        storage.remove_leftovers(self.path)
+        if not self.entry.get("replacing"):
+            (self.path / PAIRS_BEFORE).unlink(missing_ok=True)
 
-    def _ids(self) -> set[str]:
+    def _ids(self) -> dict[str, str]:
+        """The part of every video, by its id."""
         if not self.manifest["shards"]:
-            return set()
-        return set(store.Corpus(self.path, unfinished=True).ids)
+            return {}
+        corpus = store.Corpus(self.path, unfinished=True)
+        part_of = dict.fromkeys(corpus.ids, "")
+        for part, rows in corpus.parts.items():
+            part_of |= dict.fromkeys((corpus.ids[row] for row in rows), part)
+        return part_of
 
-    def add(self, result: Processed | Reject, identity: dict[str, Any] | None) -> Video | Reject:
-        """Takes one row's result, in order; returns what became of it."""
+    def add(
+        self, result: Processed | Reject, identity: dict[str, Any] | None, *, strict: bool = False
+    ) -> Video | Reject:
+        """Takes one row's result, in order; returns what became of it.
+
+        Raises:
+            BadRecord: ``strict``, and the row is to be left out. It counts as not read yet; what
+                came before it is kept.
+        """
         if not isinstance(result, Reject):
             problem = self._problem(result, identity)
             if problem is not None:
                 result = Reject(result.where, result.video.id, *problem)
-            else:
-                parts = self.entry.setdefault("parts", {})
-                parts[result.part] = parts.get(result.part, 0) + 1
+        if isinstance(result, Reject) and strict:
+            self.commit()
+            raise stopped_by(result)
         self.entry["cursor"] += 1
         if isinstance(result, Reject):
             self.reject(result)
         else:
-            self._seen.add(result.video.id)
+            parts = self.entry.setdefault("parts", {})
+            parts[result.part] = parts.get(result.part, 0) + 1
+            self._part_of[result.video.id] = result.part
             self._pending.append(result.video)
             self._pending_bytes += result.video.frames.nbytes + 4 * len(result.video.title) + 200
         old = time.monotonic() - self._committed > COMMIT_SECONDS
@@ -111,8 +134,10 @@ class CorpusWriter:
     def _problem(self, item: Processed, identity: dict[str, Any] | None) -> tuple[str, str] | None:
         """Why a readable video cannot go in, as reason and detail."""
         video = item.video
-        if video.id in self._seen:
-            return "duplicate-id", f"id {video.id!r} is in the corpus already"
+        held_in = self._part_of.get(video.id)
+        if held_in is not None:
+            part = f", from {held_in}" if held_in else ""
+            return "duplicate-id", f"id {video.id!r} is in the corpus already{part}"
         if item.encoded and identity is not None:
             self.check_encoder(identity)
         if len(video.frames) == 0:
@@ -142,11 +167,87 @@ class CorpusWriter:
 
     def reject(self, reject: Reject) -> None:
         """Writes and counts a record left out."""
-        self.entry["rejected"][reject.reason] = self.entry["rejected"].get(reject.reason, 0) + 1
+        self._write_rejects([reject])
+
+    def reject_in_lists(self, rejects: Sequence[Reject]) -> None:
+        """The same of rows of the source's lists; ``reopen`` takes them back."""
+        start = (self.path / "rejects.jsonl").stat().st_size
+        self._write_rejects(rejects)
+        end = (self.path / "rejects.jsonl").stat().st_size
+        counts = dict(Counter(reject.reason for reject in rejects))
+        self.entry["list_rejects"] = {"start": start, "end": end, "counts": counts}
+
+    def _write_rejects(self, rejects: Iterable[Reject]) -> None:
+        counts = self.entry["rejected"]
         # What is no Unicode, as a file name may be, is written as JSON escapes it.
-        rejects = self.path / "rejects.jsonl"
-        with rejects.open("a", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
+        rejects_file = self.path / "rejects.jsonl"
+        with rejects_file.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            for reject in rejects:
+                counts[reject.reason] = counts.get(reject.reason, 0) + 1
+                file.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
+
+    def check_strict(self, *, but_lists: bool) -> None:
+        """Refuses a source of which an earlier run left something out.
+
+        Args:
+            but_lists: What is wrong with its lists does not count, as they have changed since.
+
+        Raises:
+            BadRecord: The first record left out.
+        """
+        counts = Counter(self.entry["rejected"])
+        if but_lists:
+            counts -= Counter(self.entry.get("list_rejects", {}).get("counts", {}))
+        if not counts.total():
+            return
+        with (self.path / "rejects.jsonl").open("rb") as file:
+            file.seek(self.entry.get("rejects_start", 0))
+            rejects = (Reject(**json.loads(line)) for line in file)
+            first = next((reject for reject in rejects if counts[reject.reason]), None)
+        more = f"an earlier run without --strict left records out of {self.path}"
+        if first is None:
+            raise BadRecord(next(iter(counts)), f"{more}; see its rejects.jsonl")
+        raise stopped_by(first, f"; {more}")
+
+    def reopen(self, changed: Collection[str]) -> None:
+        """Makes a complete source unfinished, so that its lists are read again.
+
+        What was wrong with them is taken back. Where another source's rejects follow in the file,
+        only the counts are: the lines stay.
+
+        Args:
+            changed: Keys of those that changed; noted, as this run may be killed.
+        """
+        wrong = self.entry.pop("list_rejects", {"start": 0, "end": -1, "counts": {}})
+        left = Counter(self.entry["rejected"]) - Counter(wrong["counts"])
+        self.entry["rejected"] = dict(left)
+        if wrong["end"] == self.manifest["rejects_bytes"]:
+            self.manifest["rejects_bytes"] = wrong["start"]
+        self.entry |= {"complete": False, "changed": sorted(changed)}
+        storage.write_manifest(self.path, store.KIND, **self.manifest)
+        self._clean()
+
+    def held_pairs(self) -> list[PairRow]:
+        """Pairs that the manifest counts, or counted before ``put_pairs`` began to replace them."""
+        if self.entry.get("replacing"):
+            return read_pair_rows(self.path / PAIRS_BEFORE)
+        return read_pair_rows(self.path / PAIRS, self.manifest["pairs"])
+
+    def put_pairs(self, rows: Sequence[PairRow]) -> None:
+        """Writes all pairs anew; they count with the next commit.
+
+        A run that is killed before leaves those that count at the head of the file; where they do
+        not all stay, they are put aside first.
+        """
+        held = self.held_pairs()
+        if rows[: len(held)] != held and not self.entry.get("replacing"):
+            write_pair_rows(self.path / PAIRS_BEFORE, held)
+            self.entry["replacing"] = True
+            self.commit()
+        if rows != held or self.entry.get("replacing"):
+            write_pair_rows(self.path / PAIRS, rows)
+        self.manifest["pairs"] = len(rows)
+        self.entry.pop("replacing", None)
 
     def commit(self) -> None:
         """Makes everything added so far permanent."""
@@ -159,6 +260,8 @@ class CorpusWriter:
             self.entry["videos"] += len(self._pending)
             self._pending, self._pending_bytes = [], 0
         self._write_manifest()
+        if not self.entry.get("replacing"):
+            (self.path / PAIRS_BEFORE).unlink(missing_ok=True)
         self._committed = time.monotonic()
 
     def _next_number(self) -> int:
@@ -237,14 +340,38 @@ def _entry_for(manifest: dict[str, Any], source: Source, path: Path) -> dict[str
         "cursor": 0,
         "videos": 0,
         "rejected": {},
+        "rejects_start": manifest["rejects_bytes"],
         "complete": False,
     }
     entries.append(entry)
     return entry
 
 
-def write_pairs(path: Path, pairs: list[Pair]) -> None:
+def stopped_by(reject: Reject, more: str = "") -> BadRecord:
+    """The error with which a strict ingest stops."""
+    who = f" {reject.id}" if reject.id else ""
+    return BadRecord(reject.reason, f"{reject.where}{who}: {reject.detail}{more}")
+
+
+def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
     """Writes pairs as Parquet with columns id_1, id_2, score; atomically."""
-    columns = {name: [getattr(pair, name) for pair in pairs] for name in ("id_1", "id_2", "score")}
+    write_pair_rows(path, [(pair, "") for pair in pairs])
+
+
+def write_pair_rows(path: Path, rows: Sequence[PairRow]) -> None:
+    """The same, with a column ``file`` that says where each comes from."""
+    names = ("id_1", "id_2", "score")
+    columns = {name: [getattr(pair, name) for pair, _ in rows] for name in names}
+    columns["file"] = [file for _, file in rows]
     with storage.atomic_path(path) as temporary:
         pq.write_table(pa.table(columns), temporary)
+
+
+def read_pair_rows(path: Path, count: int | None = None) -> list[PairRow]:
+    """Reads what ``write_pair_rows`` wrote, or its first rows; none where there is no file."""
+    if not path.is_file():
+        return []
+    columns = pq.read_table(path).slice(0, count).to_pydict()
+    rows = zip(columns["id_1"], columns["id_2"], columns["score"], strict=True)
+    pairs = [Pair(*row) for row in rows]
+    return list(zip(pairs, columns.get("file", [""] * len(pairs)), strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +104,14 @@ def weights_hash(checkpoint: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
-def embed(checkpoint: Path, corpus_path: Path, out: Path, progress: Progress | None = None) -> int:
+def embed(
+    checkpoint: Path,
+    corpus_path: Path,
+    out: Path,
+    progress: Progress | None = None,
+    *,
+    parts: Sequence[str] = (),
+) -> int:
     """Writes a vector for every video of a corpus; carries on where it was stopped.
 
     Videos are batched by length inside a shard and written in corpus order.
@@ -113,31 +121,54 @@ def embed(checkpoint: Path, corpus_path: Path, out: Path, progress: Progress | N
         corpus_path: The corpus.
         out: Folder of the vectors.
         progress: Called with vectors done and all.
+        parts: Only videos of these parts of the corpus, in any order; empty: all videos.
 
     Returns:
         How many vectors there are.
 
     Raises:
-        UsageError: The model was trained on frames of another encoder, or ``out`` holds others.
+        UsageError: The model was trained on frames of another encoder, ``out`` holds others, or the
+            corpus has no such part.
     """
     corpus = Corpus(corpus_path)
+    chosen = rows_of_parts(corpus, parts)
     encoder = Encoder.load(checkpoint)
     encoder.model.check_frames(corpus, checkpoint)
-    made_by = {
+    made_by: dict[str, Any] = {
         "stage": "embed",
         "checkpoint": str(checkpoint.resolve()),
         "weights": weights_hash(checkpoint),
         "corpus": str(corpus_path.resolve()),
-        "videos": len(corpus),
+        "videos": len(chosen),
     }
+    if parts:
+        made_by["parts"] = sorted(set(parts))
     writer = VectorWriter(out, encoder.dimension, {"normalised": True, "made_by": made_by})
     builder = BatchBuilder(corpus, encoder.model.tokenizer, encoder.model.recipe.model)
-    for start in range(writer.rows, len(corpus), SHARD):
-        rows = np.arange(start, min(start + SHARD, len(corpus)))
-        vectors = _embed_rows(encoder, builder, rows, progress, len(corpus))
+    for start in range(writer.rows, len(chosen), SHARD):
+        rows = chosen[start : start + SHARD]
+        vectors = _embed_rows(encoder, builder, rows, progress, (start, len(chosen)))
         writer.append([corpus.ids[row] for row in rows], vectors)
     writer.finish()
-    return len(corpus)
+    return len(chosen)
+
+
+def rows_of_parts(corpus: Corpus, parts: Sequence[str]) -> NDArray[np.int64]:
+    """(n,) int64 rows of a corpus's videos that are in these parts, ascending; all without parts.
+
+    Raises:
+        UsageError: The corpus has no such part.
+    """
+    if not parts:
+        return np.arange(len(corpus))
+    known = corpus.parts
+    unknown = [part for part in parts if part not in known]
+    if unknown:
+        raise UsageError(
+            f"{corpus.path} has no part {', '.join(map(repr, unknown))}; its parts are "
+            f"{', '.join(known) or 'none: its source had no folders'}"
+        )
+    return np.unique(np.concatenate([known[part] for part in parts]))
 
 
 def _embed_rows(
@@ -145,12 +176,12 @@ def _embed_rows(
     builder: BatchBuilder,
     rows: NDArray[np.int64],
     progress: Progress | None,
-    total: int,
+    done_of: tuple[int, int],
 ) -> NDArray[np.float32]:
     vectors = np.empty((len(rows), encoder.dimension), np.float32)
     order = np.argsort(builder.lengths[rows], kind="stable")
     batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
-    done = int(rows[0])
+    done, total = done_of
     built = prefetch(batches, lambda some: (some, builder.build(rows[some])))
     for some, batch in built:
         vectors[some] = encoder.run(batch)

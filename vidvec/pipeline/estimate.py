@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from vidvec.config import ModelConfig, StageConfig
+from vidvec.data.competition import PARTS, find_labels, record_files
 from vidvec.data.pairs import read_pairs
 from vidvec.data.tfrecord import read_tfrecords
 from vidvec.model.bert import bert_shape
 from vidvec.model.flops import TRAINING, encoder_flops, heads_flops, parameters
-from vidvec.pipeline.plan import PARTS, Job, Stage
+from vidvec.pipeline.plan import Job, Stage
 from vidvec.records import SourceRow
 
 SAMPLED_RECORDS = 200
@@ -65,7 +66,7 @@ def data_facts(data: Path) -> DataFacts:
     videos: dict[str, int] = {}
     frames, characters, widths, total = [0.0], [0.0], [1536], 0
     for part in PARTS:
-        files = sorted((data / part).glob("*.tfrecord*"))
+        files = record_files(data / part)
         size = sum(file.stat().st_size for file in files)
         if not size:
             continue
@@ -80,8 +81,8 @@ def data_facts(data: Path) -> DataFacts:
         weight = np.mean([row.video.frames.nbytes + 300 for row in sample] or [50_000])
         videos[part] = max(len(sample), round(size / float(weight)))
         total += size
-    labels = [*data.glob("label.tsv"), *data.glob("*/label.tsv")]
-    pairs = len(read_pairs(labels[0])[0]) if labels else 0
+    labels = find_labels(data)
+    pairs = len(read_pairs(labels)[0]) if labels else 0
     return DataFacts(
         videos, total, float(np.mean(frames)), float(np.mean(characters)), widths[-1], pairs
     )

@@ -18,12 +18,19 @@ from pydantic import Field, ValidationError
 
 from vidvec import storage
 from vidvec.config import Recipe, Section, find_recipe, is_plan, load_recipe
+from vidvec.data.competition import (
+    PARTS,
+    TAG_LIST,
+    TEST_PARTS,
+    find_beside,
+    find_id_lists,
+    find_labels,
+    record_files,
+)
 from vidvec.errors import ConfigError, UsageError
 
-TEST_PARTS = ("test_a", "test_b")
 # What is embedded: the validation pairs are among the pairwise videos; the rest only trains.
 EMBEDDED_PARTS = ("pairwise", *TEST_PARTS)
-PARTS = ("pointwise", *EMBEDDED_PARTS)
 
 
 class Published(Section):
@@ -140,13 +147,19 @@ def data_keys(data: Path) -> tuple[str, str]:
 
     Files count by their path in the folder, size and time of change.
     """
-    records, lists = hashlib.sha256(), hashlib.sha256()
-    for file in sorted(path for path in data.rglob("*") if path.is_file()):
+    records = _files_digest(data, record_files(data))
+    lists = [find_labels(data), find_beside(data, TAG_LIST)]
+    lists += [file for part in TEST_PARTS for file in find_id_lists(data, part)]
+    return records, _digest(records, _files_digest(data, [file for file in lists if file]))
+
+
+def _files_digest(data: Path, files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
         status = file.stat()
-        entry = f"{file.relative_to(data)}\0{status.st_size}\0{status.st_mtime_ns}\n".encode()
-        (records if ".tfrecord" in file.name else lists).update(entry)
-    first = records.hexdigest()[:12]
-    return first, _digest(first, lists.hexdigest())
+        facts = (file.relative_to(data), status.st_size, status.st_mtime_ns)
+        digest.update("\0".join(map(str, facts)).encode() + b"\n")
+    return digest.hexdigest()[:12]
 
 
 def parts_of(data: Path) -> list[str]:
@@ -155,7 +168,7 @@ def parts_of(data: Path) -> list[str]:
     Raises:
         UsageError: It has none.
     """
-    found = [part for part in PARTS if any((data / part).glob("*.tfrecord*"))]
+    found = [part for part in PARTS if record_files(data / part)]
     if not found:
         raise UsageError(
             f"{data} has none of the folders {', '.join(PARTS)} with TFRecords: --data takes the "

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidvec.data.competition import PARTS
 from vidvec.data.corpus import Corpus
 from vidvec.model.flops import matrix_rate
 from vidvec.pipeline.estimate import Estimate, data_facts, estimates
-from vidvec.pipeline.plan import PARTS, Job, Plan, Stage, fusion_stages, parts_of, training_stages
+from vidvec.pipeline.plan import Job, Plan, Stage, fusion_stages, parts_of, training_stages
 from vidvec.pipeline.results import Row, fusion_rows, job_rows, write_results
 from vidvec.pipeline.runner import Failure, OnChange, Runner, State, is_done, locked, wanted
 

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.corpora import WIDTH, made_videos, write_corpus
+from tests.corpora import WIDTH, made_pairs, made_videos, write_corpus
 from tests.models import write_checkpoint
 from vidvec.data.corpus import Corpus
 from vidvec.embed import embedder
 from vidvec.embed.embedder import Encoder, embed, weights_hash
+from vidvec.embed.evaluate import evaluate
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import FormatError, UsageError
 from vidvec.records import Video
+from vidvec.search.index import ExactIndex, corpus_of
 
 VIDEOS = made_videos(90)  # some without frames, some without a title
 SETTINGS = {
@@ -156,6 +158,96 @@ def test_an_interrupted_embed_carries_on_to_the_same_vectors(corpus, plain, tmp_
     assert stopped.ids == whole.ids == corpus.ids
     assert stopped.matrix.tobytes() == whole.matrix.tobytes()
     assert [len(ids) for ids, _ in stopped.shards()] == [16, 16, 16, 16, 16, 10]
+
+
+# --- parts of a corpus ---------------------------------------------------------------------------
+
+PARTS = {"pointwise": 40, "pairwise": 20, "test_a": 6, "test_b": 24}
+
+
+@pytest.fixture(scope="module")
+def parted(tmp_path_factory) -> Corpus:
+    pairs = made_pairs(VIDEOS[40:60], 300)
+    return write_corpus(tmp_path_factory.mktemp("parted") / "corpus", VIDEOS, pairs, parts=PARTS)
+
+
+def test_some_parts_get_the_vectors_that_they_get_with_all(parted, plain, tmp_path):
+    embed(plain, parted.path, tmp_path / "all")
+    whole = Vectors(tmp_path / "all")
+    calls = []
+    count = embed(
+        *(plain, parted.path, tmp_path / "some", lambda *done: calls.append(done)),
+        parts=("test_b", "pairwise"),
+    )
+    some = Vectors(tmp_path / "some")
+    expected = [video.id for video in [*VIDEOS[40:60], *VIDEOS[66:]]]  # in the corpus's order
+    assert some.ids == expected
+    assert count == 44
+    assert calls[-1] == (44, 44)
+    rows = [whole.row(video) for video in expected]
+    assert np.abs(some.matrix - whole.matrix[rows]).max() < 2e-6
+    assert some.manifest["made_by"]["parts"] == ["pairwise", "test_b"]
+    assert some.manifest["made_by"]["videos"] == 44
+    assert "parts" not in whole.manifest["made_by"]
+
+
+def test_interrupted_parts_carry_on_to_the_same_vectors(parted, plain, tmp_path, monkeypatch):
+    monkeypatch.setattr(embedder, "SHARD", 8)
+    parts = ("pairwise", "test_b")
+    embed(plain, parted.path, tmp_path / "whole", parts=parts)
+
+    def stop(done: int, total: int) -> None:
+        assert total == 44
+        if done >= 24:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        embed(plain, parted.path, tmp_path / "stopped", stop, parts=parts)
+    again = []
+    embed(  # the parts in another order are the same parts
+        *(plain, parted.path, tmp_path / "stopped", lambda done, _: again.append(done)),
+        parts=("test_b", "pairwise", "pairwise"),
+    )
+    assert again == [24, 32, 40, 44]
+    whole, stopped = Vectors(tmp_path / "whole"), Vectors(tmp_path / "stopped")
+    assert stopped.ids == whole.ids
+    assert stopped.matrix.tobytes() == whole.matrix.tobytes()
+
+
+def test_other_parts_are_not_mixed_in(parted, plain, tmp_path):
+    embed(plain, parted.path, tmp_path / "vectors", parts=("test_a",))
+    for parts in ((), ("test_a", "test_b"), ("test_b",)):
+        with pytest.raises(UsageError, match="give a new folder"):
+            embed(plain, parted.path, tmp_path / "vectors", parts=parts)
+
+
+def test_an_unknown_part_names_the_known_ones(parted, corpus, plain, tmp_path):
+    with pytest.raises(UsageError) as caught:
+        embed(plain, parted.path, tmp_path / "vectors", parts=("test_a", "test_c"))
+    assert "has no part 'test_c'" in str(caught.value)
+    assert "its parts are pointwise, pairwise, test_a, test_b" in str(caught.value)
+    with pytest.raises(UsageError, match="its parts are none"):
+        embed(plain, corpus.path, tmp_path / "vectors", parts=("test_a",))
+    assert not (tmp_path / "vectors").exists()
+
+
+def test_evaluation_and_search_go_by_id_where_parts_are_embedded(parted, plain, tmp_path):
+    embed(plain, parted.path, tmp_path / "all")
+    embed(plain, parted.path, tmp_path / "some", parts=("pairwise", "test_a"))
+    whole, some = Vectors(tmp_path / "all"), Vectors(tmp_path / "some")
+    for split in ("clean", "all"):
+        one, other = (evaluate(vectors, parted.pairs(), split) for vectors in (whole, some))
+        assert (one.pairs, one.missing) == (other.pairs, 0)
+        assert other.spearman.value == pytest.approx(one.spearman.value, abs=1e-6)
+    query = VIDEOS[62].id
+    found = ExactIndex(some).like([query], 25)[0]
+    assert {hit.id for hit in found} == {video.id for video in VIDEOS[40:66]} - {query}
+    cosines = whole.matrix @ whole.matrix[whole.row(query)]
+    for hit in found:
+        assert hit.cosine == pytest.approx(cosines[whole.row(hit.id)], abs=1e-5)
+    told = corpus_of(tmp_path / "some")
+    assert told is not None
+    assert told.video(told.row(query)).title == VIDEOS[62].title
 
 
 def test_embedding_again_does_nothing(corpus, plain, tmp_path):
