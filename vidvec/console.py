@@ -251,22 +251,23 @@ def failure(found: Failure) -> Text:
 def plan_table(rows: Sequence[Row]) -> Table:
     """A line for each job and each fusion, with the published figures where they are known."""
     known = any(row.published for row in rows)
-    split = rows[0].figures.split
+    split = next((row.figures.split for row in rows if row.figures), "which leaves no pairs")
     leaky = split == "published"
     headings = ["model", ">Spearman", ">95 % interval", ">MSE", ">pairs"]
     headings += [">clean Spearman"] * leaky + [">published", ">MSE"] * known
     shown = _table(*headings, title=f"validation pairs, split: {split}", title_justify="left")
     for row in rows:
         figures = row.figures
-        cells = [
-            f"{figures.spearman.value:.4f}",
-            _interval(figures.spearman),
-            f"{figures.mse.value:.4f}",
-            f"{figures.pairs:,}",
-        ]
-        if leaky:
+        cells = [""] * (4 + leaky)
+        if figures:
             clean = figures.clean_spearman
-            cells.append(f"{clean.value:.4f}" if clean else "")
+            cells = [
+                f"{figures.spearman.value:.4f}",
+                _interval(figures.spearman),
+                f"{figures.mse.value:.4f}",
+                f"{figures.pairs:,}",
+                *([f"{clean.value:.4f}" if clean else ""] * leaky),
+            ]
         if known:
             there = row.published
             cells += [f"{there.spearman:.4f}", f"{there.mse:.4f}"] if there else ["", ""]

@@ -145,7 +145,7 @@ def test_a_dry_run_prints_the_plan_and_writes_no_corpus(plan, data, tmp_path, wh
     assert ended.returncode == 0
     assert ended.stdout.count("to do") == 7
     assert "GB free" in ended.stdout
-    assert not list((tmp_path / "out").glob("corpus*"))
+    assert not (tmp_path / "out").exists()
     assert run(plan, data, whole, "--dry-run").stdout.count("to do") == 0
 
 

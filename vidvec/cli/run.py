@@ -100,16 +100,17 @@ def _watching() -> Iterator[Watcher]:
 
             def on_change(state: State, name: str) -> None:
                 done = len(known & state.done.keys())
-                left = console.duration(seconds_left(stages, guesses, state, time.monotonic()))
+                seconds = seconds_left(stages, guesses, state, time.monotonic())
+                left = f", about {console.duration(seconds)} left" if guesses else ""
                 running = ", ".join(f"{n} {share:.0%}" for n, share in state.running.items())
                 bar.update(
                     task,
                     completed=done + sum(state.running.values()),
-                    description=f"{done} of {len(stages)} · {running} · about {left} left",
+                    description=f"{done} of {len(stages)} · {running}{left}",
                 )
                 if name:
                     line = console.stage_line(state, name)
-                    out.print(f"{line}  ({done} of {len(stages)}, about {left} left)")
+                    out.print(f"{line}  ({done} of {len(stages)}{left})")
 
             return on_change
 

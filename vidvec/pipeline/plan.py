@@ -180,7 +180,7 @@ def parts_of(data: Path) -> list[str]:
 def training_stages(jobs: Sequence[Job], data: Path, out: Path, strict: bool) -> list[Stage]:
     """The stages from the data to each job's vectors, in an order that they can be run in.
 
-    Writes each job's resolved recipe to ``out/recipes``, for the commands to read.
+    The commands read each job's resolved recipe where ``write_recipes`` puts it.
 
     Raises:
         UsageError: The data folder has no part to train on.
@@ -206,6 +206,17 @@ def training_stages(jobs: Sequence[Job], data: Path, out: Path, strict: bool) ->
     return stages
 
 
+def write_recipes(jobs: Sequence[Job], out: Path) -> None:
+    """Writes each job's resolved recipe to ``out/recipes``, for the commands to read."""
+    for job in jobs:
+        with storage.atomic_path(_recipe_file(job, out)) as temporary:
+            temporary.write_text(job.recipe.to_toml(), "utf-8")
+
+
+def _recipe_file(job: Job, out: Path) -> Path:
+    return out / "recipes" / f"{job.name}.toml"
+
+
 def _downloads(jobs: Sequence[Job], out: Path) -> list[Stage]:
     """A stage for each set of start weights that is named and is no folder."""
     names = {job.recipe.model.init for job in jobs}
@@ -217,11 +228,8 @@ def _downloads(jobs: Sequence[Job], out: Path) -> list[Stage]:
 
 
 def _job_stages(job: Job, out: Path, ingest: Stage, parts: Sequence[str]) -> list[Stage]:
-    recipe = job.recipe
-    folder, file = out / job.name, out / "recipes" / f"{job.name}.toml"
-    with storage.atomic_path(file) as temporary:
-        temporary.write_text(recipe.to_toml(), "utf-8")
-    corpus, settings = str(ingest.output), ("--recipe", str(file))
+    recipe, folder = job.recipe, out / job.name
+    corpus, settings = str(ingest.output), ("--recipe", str(_recipe_file(job, out)))
     pretrain_key = _digest("pretrain", ingest.key, recipe.stage_hash("pretrain"))
     finetune_key = _digest("finetune", pretrain_key, recipe.stage_hash("finetune"))
     embed_key = _digest("embed", finetune_key, *parts)

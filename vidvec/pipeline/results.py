@@ -11,7 +11,9 @@ from vidvec import storage
 from vidvec.data.corpus import Corpus
 from vidvec.embed.evaluate import Evaluation, evaluate
 from vidvec.embed.vectors import Vectors
+from vidvec.errors import UsageError
 from vidvec.pipeline.plan import Job, Plan, Published, Stage
+from vidvec.records import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +22,13 @@ class Row:
 
     Attributes:
         name: The job, or ``fusion of the best N``.
-        figures: On the validation pairs of the recipes' split.
+        figures: On the validation pairs of the recipes' split; ``None``: there are none.
         published: What the job scored where it was published; ``None``: not known.
         members: The jobs of a fusion, best first.
     """
 
     name: str
-    figures: Evaluation
+    figures: Evaluation | None
     published: Published | None = None
     members: tuple[str, ...] = ()
 
@@ -45,12 +47,19 @@ def job_rows(plan: Plan, jobs: Sequence[Job], embedded: Sequence[Stage], corpus:
     return [
         Row(
             job.name,
-            evaluate(Vectors(stages[job.name].output), pairs, job.recipe.finetune.split),
+            _figures(stages[job.name].output, pairs, job.recipe.finetune.split),
             plan.published.get(job.recipe.name),
         )
         for job in jobs
         if job.name in stages
     ]
+
+
+def _figures(vectors: Path, pairs: Sequence[Pair], split: str) -> Evaluation | None:
+    try:
+        return evaluate(Vectors(vectors), pairs, split)
+    except UsageError:  # no validation pair: there are few pairs, or the split leaves none
+        return None
 
 
 def fusion_rows(
@@ -68,7 +77,7 @@ def fusion_rows(
     rows = []
     for stage in stages:
         count = len(stage.needs)
-        figures = evaluate(Vectors(stage.output), pairs, split)
+        figures = _figures(stage.output, pairs, split)
         rows.append(Row(f"fusion of the best {count}", figures, None, tuple(ranked[:count])))
     return rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,15 @@ from vidvec.data.competition import PARTS
 from vidvec.data.corpus import Corpus
 from vidvec.model.flops import matrix_rate
 from vidvec.pipeline.estimate import Estimate, data_facts, estimates
-from vidvec.pipeline.plan import Job, Plan, Stage, fusion_stages, parts_of, training_stages
+from vidvec.pipeline.plan import (
+    Job,
+    Plan,
+    Stage,
+    fusion_stages,
+    parts_of,
+    training_stages,
+    write_recipes,
+)
 from vidvec.pipeline.results import Row, fusion_rows, job_rows, write_results
 from vidvec.pipeline.runner import Failure, OnChange, Runner, State, is_done, locked, wanted
 
@@ -103,6 +112,7 @@ def run_plan(
     with locked(out) as lock:
         runner = Runner(out, lock, devices if devices is not None else default_devices())
         plans = forecast(jobs, data, out, strict)
+        write_recipes(jobs, out)
         state = State()
         runner.run(plans.stages, state, _watched(watch, plans.stages, plans.estimates))
         corpus = next(stage.output for stage in plans.stages if stage.kind == "ingest")
@@ -128,7 +138,10 @@ def default_devices() -> list[dict[str, str]]:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return [{"CUDA_VISIBLE_DEVICES": str(number)} for number in range(count)] or [{}]
+    # Where the user chose some, they are numbered anew in this process, but not for its children.
+    chosen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    names = chosen[:count] if chosen else [str(number) for number in range(count)]
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names] or [{}]
 
 
 def _watched(
@@ -138,8 +151,8 @@ def _watched(
 
 
 def _worth(row: Row) -> float:
-    """What a job is ranked by: its Spearman; the lowest where scores or cosines do not vary."""
-    value = row.figures.spearman.value
+    """What a job is ranked by: its Spearman; the lowest where there is none."""
+    value = row.figures.spearman.value if row.figures else math.nan
     return value if math.isfinite(value) else -math.inf
 
 

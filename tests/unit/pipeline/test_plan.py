@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
 from tests.plans import write_competition
 from vidvec.config import load_recipe
 from vidvec.errors import ConfigError, UsageError
 from vidvec.pipeline.plan import Job, Stage, fusion_stages, load_plan, training_stages
-from vidvec.pipeline.run import forecast
+from vidvec.pipeline.run import default_devices, forecast
 
 
 @pytest.fixture
@@ -101,6 +102,7 @@ def test_missing_parts_are_named_and_pairwise_is_needed(data, tmp_path):
     _, jobs = load_plan("aiac2021/tiny-job1")
     (data / "test_b" / "test_b_0.tfrecords").unlink()
     expected = forecast(jobs, data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     assert expected.missing_parts == ["test_b"]
     embed = next(stage for stage in expected.stages if stage.kind == "embed")
     assert embed.command[-2:] == ("pairwise", "test_a")
@@ -151,6 +153,17 @@ def test_an_estimate_grows_with_the_work(data, tmp_path):
 
     assert seconds("pretrain.epochs=40000") > 5 * seconds("pretrain.epochs=4000")
     assert seconds() > seconds("model.size=tiny", "model.init=")
+
+
+def test_devices_are_those_that_the_user_lets_us_see(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in default_devices()] == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
+    assert [each["CUDA_VISIBLE_DEVICES"] for each in default_devices()] == ["3", "GPU-5a"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert default_devices() == [{}]
 
 
 def test_job_names_are_short():
