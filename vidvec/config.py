@@ -23,6 +23,8 @@ from vidvec.errors import ConfigError
 SHIPPED = Path(str(resources.files("vidvec") / "recipes"))
 Size = Literal["tiny", "small", "base", "large"]
 SplitName = Literal["clean", "published"]
+Precision = Literal["auto", "float32", "bf16"]
+Backend = Literal["auto", "float32", "bf16", "int8"]
 Part = Literal[
     "frames", "frame_embeddings", "pool", "projection", "tag_head", "mlm_head", "mfm_head"
 ]
@@ -60,7 +62,7 @@ class ModelConfig(Section):
         max_frames, max_tokens: Longer videos are thinned, longer titles cut; special tokens count.
         order: ``cls_first``: ``[CLS] frames [SEP] title [SEP]``. ``frames_first``:
             ``frames [CLS] title [SEP]``.
-        pool: Plain mean over positions, or softmax attention over them.
+        pool: Plain mean over positions, softmax attention over them, or ``[CLS]`` alone.
         count_padding: Fill every video up to the maxima and let the pool count the padding, as the
             published system does.
         tag_from: What the tag head reads: ``cls`` or the un-normalised ``embedding``.
@@ -90,7 +92,7 @@ class ModelConfig(Section):
     max_frames: Positive = 32
     max_tokens: int = Field(36, ge=4)
     order: Literal["cls_first", "frames_first"] = "cls_first"
-    pool: Literal["mean", "attention"] = "mean"
+    pool: Literal["mean", "attention", "cls"] = "mean"
     count_padding: bool = False
     tag_from: Literal["cls", "embedding"] = "cls"
     start: Literal["data", "random"] = "data"
@@ -128,6 +130,19 @@ class StageConfig(Section):
             (search) and of untitled videos need it; the published system has none.
         evaluate_every: Steps between validations; 0: once an epoch.
         checkpoint_every: Steps between checkpoints; 0: at every validation.
+        precision: ``float32``: matrix products in float32, on a GPU with TF32's shorter mantissa,
+            as published. ``bf16``: in bfloat16 by autocast; weights, gradients, optimiser, norms,
+            softmax and losses stay in float32. ``auto``: bf16 on a GPU that has it, else float32.
+        accumulate: Parts that a step's batch is run through in, one after the other, with their
+            gradients summed, for batches that do not fit into memory at once. Tag loss, masked
+            words and the pairs' error are weighted by what each part holds of them and come to
+            those of the whole batch; masked frames are compared with the frames of their own part
+            alone, which makes that loss easier, and dropout is drawn anew in each part.
+        checkpointing: Keep only what goes into each block, and compute the rest again in the
+            backward pass: about a third more work for far less memory, and the same gradients.
+        compile: Fuse the blocks' elementwise work with ``torch.compile``, around attention; one
+            compilation serves all lengths of batches and all blocks of one kind. It takes a minute
+            or so, and a C++ compiler on the CPU; results differ by rounding.
     """
 
     epochs: Positive = 10
@@ -142,6 +157,10 @@ class StageConfig(Section):
     modality_dropout: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     evaluate_every: int = Field(0, ge=0)
     checkpoint_every: int = Field(0, ge=0)
+    precision: Precision = "auto"
+    accumulate: Positive = 1
+    checkpointing: bool = False
+    compile: bool = False
 
 
 # Groups of a corpus's parts, by name: an epoch goes through one group after the other.

@@ -17,6 +17,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from vidvec.data.corpus import Corpus
     from vidvec.data.inspect import Counts, Spread, Summary
+    from vidvec.embed.backend import BackendLoss
     from vidvec.embed.evaluate import Evaluation
     from vidvec.metrics import Interval
     from vidvec.pipeline.results import Row
@@ -313,3 +314,15 @@ def speeds(found: Speeds) -> Table:
         if speed is not None:
             shown.add_row(name, f"{speed:,.0f}", unit)
     return shown
+
+
+def backend_loss(backend: str, loss: BackendLoss) -> str:
+    """What a backend costs against float32."""
+    line = (
+        f"  {backend} against float32, {loss.videos} videos: cosine {loss.cosine:.5f}, "
+        f"least {loss.lowest_cosine:.5f}"
+    )
+    if loss.pairs:
+        change = loss.spearman - loss.spearman_float32
+        line += f"; Spearman {loss.spearman:.4f} ({change:+.4f}) on {loss.pairs} pairs"
+    return line

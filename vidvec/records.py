@@ -111,6 +111,9 @@ class Batch:
         rows: (B,) int64, the videos' rows in the corpus.
         tag_positions: (Σtags,) int64, positions in the tag vocabulary, video after video.
         tag_counts: (B,) int64; −1 where the video was never tagged.
+        sizes: (3, B) int64 frames, tokens and tags of each video, which stay in the host's memory
+            so that nobody waits for a GPU to learn them; ``None`` where nobody noted them.
+        real_positions: How many of the frames and tokens are no padding; ``None``: not noted.
     """
 
     frames: torch.Tensor
@@ -122,15 +125,59 @@ class Batch:
     rows: torch.Tensor | None = None
     tag_positions: torch.Tensor | None = None
     tag_counts: torch.Tensor | None = None
+    sizes: NDArray[np.int64] | None = None
+    real_positions: int | None = None
 
     def __len__(self) -> int:
         return len(self.frame_counts)
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Those fields that are tensors, by name."""
+        fields = {name: getattr(self, name) for name in self.__slots__ if name not in _ON_HOST}
+        return {name: value for name, value in fields.items() if value is not None}
+
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
+        """The same batch on another device, with ``sizes`` noted before it goes."""
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name in self.__slots__
-            if (value := getattr(self, name)) is not None
+            name: value.to(device, non_blocking=True) for name, value in self.tensors().items()
         }
-        return replace(self, **moved)
+        return replace(self, **moved, sizes=self.known_sizes())
+
+    def pinned(self) -> Batch:
+        """The same batch in memory that a GPU copies from while its host goes on."""
+        pinned: dict[str, Any] = {name: v.pin_memory() for name, v in self.tensors().items()}
+        return replace(self, **pinned)
+
+    def known_sizes(self) -> NDArray[np.int64]:
+        """``sizes``, read from the counts where nobody noted them, which waits for a GPU."""
+        if self.sizes is not None:
+            return self.sizes
+        counts = [self.frame_counts, self.token_counts]
+        counts.append(self.frame_counts * 0 if self.tag_counts is None else self.tag_counts)
+        return np.stack([some.cpu().numpy() for some in counts]).clip(min=0)
+
+    def take(self, *spans: tuple[int, int]) -> Batch:
+        """The batch of some of the videos.
+
+        Args:
+            spans: First video and the one behind the last, of each span; in this order.
+        """
+        import torch
+
+        sizes = self.known_sizes()
+        ends = np.concatenate([np.ones((1, len(self)), np.int64), sizes]).cumsum(1)
+        ends = np.concatenate([np.zeros((4, 1), np.int64), ends], axis=1)
+
+        def cut(name: str, values: torch.Tensor) -> torch.Tensor:
+            at = ends[_UNITS.get(name, 0)]
+            parts = [values[int(at[first]) : int(at[end])] for first, end in spans]
+            return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+        cuts: dict[str, Any] = {name: cut(name, values) for name, values in self.tensors().items()}
+        sizes = np.concatenate([sizes[:, first:end] for first, end in spans], axis=1)
+        return replace(self, **cuts, sizes=sizes, real_positions=None)
+
+
+_ON_HOST = ("sizes", "real_positions")
+# What a field has a row for: a video (0), a frame (1), a token (2), a tag (3).
+_UNITS = {"frames": 1, "frame_mask": 1, "token_ids": 2, "token_mask": 2, "tag_positions": 3}

@@ -349,6 +349,7 @@ def other(value: object) -> object:
         "train": "all",
         "clean": "published",
         "data": "random",
+        "auto": "float32",
     }
     if isinstance(value, bool):
         return not value

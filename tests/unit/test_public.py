@@ -46,7 +46,7 @@ COMMANDS = {
         *["CORPUS", "RUN", "--from", "--recipe", "--size", "--init", "--seed", "--set"],
         "--restart",
     ],
-    "embed": ["CHECKPOINT", "CORPUS", "VECTORS", "--parts"],
+    "embed": ["CHECKPOINT", "CORPUS", "VECTORS", "--parts", "--backend"],
     "evaluate": ["VECTORS", "--corpus", "--split", "--json"],
     "fuse": ["MEMBERS", "--out", "--weights", "--size", "--method"],
     "search": ["VECTORS", "--id", "--title", "-k", "--k", "--corpus", "--json"],

@@ -18,6 +18,7 @@ def embed(
     /,
     *,
     parts: Annotated[list[str], Parameter(negative="", consume_multiple=True)] = [],  # noqa: B006 - never changed
+    backend: Literal["auto", "float32", "bf16", "int8"] = "auto",
 ) -> None:
     """Turn every video of a corpus into a vector; started again, it carries on.
 
@@ -26,12 +27,20 @@ def embed(
         corpus: The corpus.
         vectors: Folder of the vectors.
         parts: Only videos from these folders of the source, such as pairwise test_a test_b.
+        backend: How products are computed: float32, bf16, or on a CPU int8; auto takes bf16 on a
+            GPU that has it. For int8 and bf16 it is said what they cost on a sample.
     """
+    from vidvec import console
+    from vidvec.data.corpus import Corpus
+    from vidvec.embed.backend import backend_loss
     from vidvec.embed.embedder import embed as run
 
     with progress("embed") as update:
-        count = run(checkpoint, corpus, vectors, update, parts=parts)
+        count = run(checkpoint, corpus, vectors, update, parts=parts, backend=backend)
     out.print(f"{vectors}: {count} vectors", highlight=False)
+    if backend in ("int8", "bf16"):
+        loss = backend_loss(checkpoint, Corpus(corpus), backend)
+        out.print(console.backend_loss(backend, loss), highlight=False, soft_wrap=True)
 
 
 def evaluate(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -251,13 +252,75 @@ def epoch_batches(
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
+class _Sender:
+    """Copies results to a GPU from the thread that makes them.
+
+    Out of pinned memory and on a stream of their own, copies run beside what the GPU computes.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def send(self, result: Any) -> tuple[Any, torch.cuda.Event]:
+        """The result on its way to the GPU, and the event that says that it is there."""
+        with torch.cuda.stream(self._stream):
+            moved = _each(result, self._copy)
+        return moved, self._stream.record_event()
+
+    def receive(self, sent: tuple[Any, torch.cuda.Event]) -> Any:
+        """The result, for whatever the calling thread has the GPU do from now on."""
+        moved, arrived = sent
+        stream = torch.cuda.current_stream(self._device)
+        stream.wait_event(arrived)
+        # Its memory is the copying stream's, which must not take it back while others read it.
+        _each(moved, lambda part: _tensors(part, stream))
+        return moved
+
+    def _copy(self, part: Batch | torch.Tensor) -> Batch | torch.Tensor:
+        if isinstance(part, Batch):
+            return part.pinned().to(self._device)
+        return part.pin_memory().to(self._device, non_blocking=True)
+
+
+def _tensors(part: Batch | torch.Tensor, stream: torch.cuda.Stream) -> None:
+    for tensor in part.tensors().values() if isinstance(part, Batch) else [part]:
+        tensor.record_stream(stream)
+
+
+def _each(result: Any, act: Callable[[Batch | torch.Tensor], Any]) -> Any:
+    """The result with ``act`` done to it or, in a tuple, to the batches and tensors there."""
+    if isinstance(result, tuple):
+        return tuple(_each(part, act) for part in result)
+    return act(result) if isinstance(result, Batch | torch.Tensor) else result
+
+
 def prefetch(
-    items: Iterable[Item], build: Callable[[Item], Result], depth: int = 4
+    items: Iterable[Item],
+    build: Callable[[Item], Result],
+    depth: int = 4,
+    device: torch.device | None = None,
 ) -> Iterator[Result]:
     """``build(item)`` for each item in order, made ahead by one thread.
 
     An error in ``build`` is raised here. Closing the iterator early ends the thread.
+
+    Args:
+        items: What to make results of.
+        build: Makes one; its batches and tensors are on the CPU.
+        depth: How many are ready at most.
+        device: A GPU to which batches, tensors, and those in tuples are copied ahead as well; with
+            another device or none they stay where they are.
     """
+    sender = _Sender(device) if device is not None and device.type == "cuda" else None
+    if sender is None:
+        yield from _ahead(items, build, depth)
+    else:
+        with closing(_ahead(items, lambda item: sender.send(build(item)), depth)) as ahead:
+            yield from map(sender.receive, ahead)
+
+
+def _ahead(items: Iterable[Item], build: Callable[[Item], Result], depth: int) -> Generator[Result]:
     # A result comes as a tuple of one, an error as itself, the end as None.
     done: queue.Queue[tuple[Result] | BaseException | None] = queue.Queue(depth)
     stop = threading.Event()

@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vidvec.config import ModelConfig
 from vidvec.model.attention import attend
 from vidvec.model.layout import FlatLayout, fill, flat_layout
 from vidvec.model.modern import ModernBlock, ModernEmbedding, modern_norm, shrink_residuals
-from vidvec.model.pooling import AttentionPool, MeanPool
+from vidvec.model.pooling import make_pool
+from vidvec.model.precision import exact
 from vidvec.records import Batch
 
 INITIAL_STD = 0.02
@@ -57,8 +59,16 @@ class Block(nn.Module):
 
     def forward(self, hidden: Tensor, layout: FlatLayout) -> Tensor:
         """(N, H) to (N, H)."""
-        qkv = self.qkv(hidden).view(len(hidden), 3, self.heads, -1)
+        qkv = self.ahead(hidden, layout.positions)
         attended = attend(qkv, layout, self.attention_dropout if self.training else 0.0)
+        return self.behind(hidden, attended)
+
+    def ahead(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """What comes ahead of attention: (N, H) to (N, 3, heads, H / heads)."""
+        return self.qkv(hidden).view(len(hidden), 3, self.heads, -1)
+
+    def behind(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        """What comes behind attention: two (N, H) to one."""
         hidden = self.attention_norm(hidden + self.dropout(self.out(attended)))
         fed = self.down(F.gelu(self.up(hidden)))
         return self.ffn_norm(hidden + self.dropout(fed))
@@ -86,17 +96,17 @@ class Encoded:
     @property
     def cls(self) -> Tensor:
         """(B, H) hidden states of ``[CLS]``."""
-        return self.hidden[self.layout.cls_rows]
+        return self.hidden.index_select(0, self.layout.cls_rows)
 
     @property
     def frames(self) -> Tensor:
         """(ΣF, H) hidden states of the frames."""
-        return self.hidden[self.layout.frame_rows]
+        return self.hidden.index_select(0, self.layout.frame_rows)
 
     @property
     def tokens(self) -> Tensor:
         """(ΣT, H) hidden states of the title tokens."""
-        return self.hidden[self.layout.token_rows]
+        return self.hidden.index_select(0, self.layout.token_rows)
 
 
 class VideoEncoder(nn.Module):
@@ -105,11 +115,14 @@ class VideoEncoder(nn.Module):
     Args:
         config: With ``vocab_size`` and ``frame_size`` filled in.
         pad_id: Token that fills titles where padding is counted.
+
+    Attributes:
+        checkpointing: Compute the blocks' activations again in the backward pass.
     """
 
     def __init__(self, config: ModelConfig, pad_id: int = 0) -> None:
         super().__init__()
-        self.config, self.pad_id = config, pad_id
+        self.config, self.pad_id, self.checkpointing = config, pad_id, False
         size, modern = config.hidden_size, config.trunk == "modern"
         embedding = ModernEmbedding if modern else InputEmbedding
         # The pad token learns nothing, as in BERT; it only runs where padding is counted.
@@ -122,7 +135,7 @@ class VideoEncoder(nn.Module):
             for layer in range(config.layers)
         )
         self.final_norm = modern_norm(config) if modern else nn.Identity()
-        self.pool = MeanPool() if config.pool == "mean" else AttentionPool(size)
+        self.pool = make_pool(config)
         self.projection = nn.Linear(size, config.embedding_size)
         self.apply(initialise)
         if modern:
@@ -134,8 +147,23 @@ class VideoEncoder(nn.Module):
         """The batch as this model reads it: padded where the model counts padding."""
         return fill(batch, self.config, self.pad_id) if self.config.count_padding else batch
 
+    def compile_blocks(self) -> None:
+        """Lets PyTorch compile what the blocks do around attention, from the next step on.
+
+        Any number of positions runs through the same code, and so do all blocks of one kind.
+        Attention is left out: it is one kernel on a GPU, and the numbers and lengths of videos that
+        it asks for would be compiled for again and again.
+        """
+        for block in self.blocks:
+            for part in ("ahead", "behind"):
+                setattr(block, part, torch.compile(getattr(block, part), dynamic=True))
+
     def forward(
-        self, batch: Batch, token_ids: Tensor | None = None, frames: Tensor | None = None
+        self,
+        batch: Batch,
+        token_ids: Tensor | None = None,
+        frames: Tensor | None = None,
+        layout: FlatLayout | None = None,
     ) -> Encoded:
         """Encodes a batch.
 
@@ -143,19 +171,28 @@ class VideoEncoder(nn.Module):
             batch: As ``filled`` gives it.
             token_ids: (ΣT,) to read instead of the batch's, as masked.
             frames: (ΣF, D) to read instead of the batch's, as masked.
+            layout: Of the batch, where it is at hand.
         """
         batch = self.filled(batch)
         if token_ids is not None:
             batch = replace(batch, token_ids=token_ids)
         if frames is not None:
             batch = replace(batch, frames=frames)
-        layout = flat_layout(batch, self.config.order)
+        layout = layout or flat_layout(batch, self.config.order)
         hidden = self._embed(batch, layout)
+        again = self.checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            hidden = block(hidden, layout)
+            hidden = (
+                checkpoint(block, hidden, layout, use_reentrant=False)
+                if again
+                else block(hidden, layout)
+            )
         hidden = self.final_norm(hidden)
         counted = None if self.config.count_padding else layout.real
-        projected = self.projection(self.pool(hidden, layout, counted))
+        pooled = self.pool(hidden, layout, counted)
+        # Under autocast too: cosines would lose more by it than products gain.
+        with exact(pooled):
+            projected = self.projection(pooled.to(self.projection.weight.dtype))
         return Encoded(hidden, layout, projected)
 
     def _embed(self, batch: Batch, layout: FlatLayout) -> Tensor:

@@ -22,6 +22,7 @@ class FlatLayout:
     Attributes:
         lengths: (B,) int64, frames and tokens of each video.
         max_length: The longest of them.
+        offsets: (B + 1,) int32, where each video starts, and N.
         video_of: (N,) int64, the video that each position belongs to.
         slots: (N,) int64, each position's place in a padded (B, max_length) grid, flattened.
         frame_rows: (ΣF,) int64, where each frame stands.
@@ -33,10 +34,14 @@ class FlatLayout:
         positions: (N,) int64, counted within the video over frames and tokens together. Padding is
             not counted, but stands where the real position before it does, so that it changes
             neither the distance between two real positions nor who is near whom.
+        key_rows: (K,) int64, where ``real`` is true; ``None`` where nothing is hidden.
+        key_offsets: (B + 1,) int32, where each video starts among these, and K; ``offsets`` where
+            nothing is hidden.
     """
 
     lengths: Tensor
     max_length: int
+    offsets: Tensor
     video_of: Tensor
     slots: Tensor
     frame_rows: Tensor
@@ -46,6 +51,8 @@ class FlatLayout:
     token_positions: Tensor
     real: Tensor | None
     positions: Tensor
+    key_rows: Tensor | None
+    key_offsets: Tensor
 
 
 def _starts(counts: Tensor) -> Tensor:
@@ -58,8 +65,21 @@ def owners(counts: Tensor, total: int) -> Tensor:
     return torch.repeat_interleave(groups, counts, output_size=total)
 
 
+def where_true(mask: Tensor, count: int) -> Tensor:
+    """(count,) int64: where a mask (n,) is true, which is known to be so many times.
+
+    ``mask.nonzero()`` would have to wait for the GPU to learn the number.
+    """
+    ranks = torch.where(mask, torch.cumsum(mask, 0) - 1, count)
+    found = torch.empty(count + 1, dtype=torch.int64, device=mask.device)
+    return found.scatter(0, ranks, torch.arange(len(mask), device=mask.device))[:count]
+
+
 def flat_layout(batch: Batch, order: str) -> FlatLayout:
-    """Lays a batch out flat; ``cls_first`` puts frames behind the first token, else in front."""
+    """Lays a batch out flat; ``cls_first`` puts frames behind the first token, else in front.
+
+    Nothing here waits for a GPU, given a batch that came there by ``Batch.to``.
+    """
     frames, tokens = batch.frame_counts, batch.token_counts
     lengths = frames + tokens
     starts = _starts(lengths)
@@ -80,10 +100,11 @@ def flat_layout(batch: Batch, order: str) -> FlatLayout:
         cls_rows = starts + frames
     total = total_frames + total_tokens
     video_of = owners(lengths, total)
-    max_length = int(lengths.max()) if len(lengths) else 0
+    max_length = int(batch.known_sizes()[:2].sum(0).max(initial=0))
+    offsets = _offsets(lengths)
     positions = torch.arange(total, device=device) - starts[video_of]
     slots = video_of * max_length + positions
-    real = None
+    real, key_rows, key_offsets = None, None, offsets
     if batch.frame_mask is not None and batch.token_mask is not None:
         real = torch.empty(total, dtype=torch.bool, device=device)
         real[frame_rows] = batch.frame_mask
@@ -91,19 +112,30 @@ def flat_layout(batch: Batch, order: str) -> FlatLayout:
         up_to = torch.cumsum(real, 0)
         earlier_videos = (up_to - real.long())[starts]
         positions = (up_to - 1 - earlier_videos[video_of]).clamp(min=0)
+        keys = batch.real_positions
+        key_rows = where_true(real, int(real.sum()) if keys is None else keys)
+        key_offsets = _offsets(torch.zeros_like(lengths).index_add(0, video_of, real.long()))
     return FlatLayout(
-        lengths,
-        max_length,
-        video_of,
-        slots,
-        frame_rows,
-        token_rows,
-        cls_rows,
-        frame_positions,
-        token_positions,
-        real,
-        positions,
+        lengths=lengths,
+        max_length=max_length,
+        offsets=offsets,
+        video_of=video_of,
+        slots=slots,
+        frame_rows=frame_rows,
+        token_rows=token_rows,
+        cls_rows=cls_rows,
+        frame_positions=frame_positions,
+        token_positions=token_positions,
+        real=real,
+        positions=positions,
+        key_rows=key_rows,
+        key_offsets=key_offsets,
     )
+
+
+def _offsets(lengths: Tensor) -> Tensor:
+    """(B + 1,) int32, as kernels for ragged batches want them."""
+    return torch.nn.functional.pad(torch.cumsum(lengths, 0), (1, 0)).int()
 
 
 def fill(batch: Batch, config: ModelConfig, pad_id: int) -> Batch:
@@ -112,6 +144,8 @@ def fill(batch: Batch, config: ModelConfig, pad_id: int) -> Batch:
         return batch
     frames, frame_mask = _filled(batch.frames, batch.frame_counts, config.max_frames, 0)
     tokens, token_mask = _filled(batch.token_ids, batch.token_counts, config.max_tokens, pad_id)
+    sizes = batch.known_sizes().copy()
+    sizes[:2] = [[config.max_frames], [config.max_tokens]]
     return replace(
         batch,
         frames=frames,
@@ -120,11 +154,15 @@ def fill(batch: Batch, config: ModelConfig, pad_id: int) -> Batch:
         token_ids=tokens,
         token_counts=torch.full_like(batch.token_counts, config.max_tokens),
         token_mask=token_mask,
+        sizes=sizes,
+        real_positions=len(batch.frames) + len(batch.token_ids),
     )
 
 
 def _filled(values: Tensor, counts: Tensor, width: int, fill_with: int) -> tuple[Tensor, Tensor]:
-    mask = torch.arange(width, device=counts.device) < counts[:, None]
-    filled = values.new_full((mask.numel(), *values.shape[1:]), fill_with)
-    filled[mask.reshape(-1)] = values
-    return filled, mask.reshape(-1)
+    places = torch.arange(width, device=counts.device)
+    mask = (places < counts[:, None]).reshape(-1)
+    owner = owners(counts, len(values))
+    within = torch.arange(len(values), device=counts.device) - _starts(counts)[owner]
+    filled = values.new_full((len(mask), *values.shape[1:]), fill_with)
+    return filled.index_copy_(0, owner * width + within, values), mask

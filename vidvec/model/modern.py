@@ -61,10 +61,18 @@ class ModernBlock(nn.Module):
 
     def forward(self, hidden: Tensor, layout: FlatLayout) -> Tensor:
         """(N, H) to (N, H)."""
-        qkv = self.qkv(self.attention_norm(hidden)).view(len(hidden), 3, self.heads, -1)
-        qkv = rotate(qkv, layout.positions, self.theta)
+        qkv = self.ahead(hidden, layout.positions)
         dropout = self.attention_dropout if self.training else 0.0
-        hidden = hidden + self.dropout(self.out(attend(qkv, layout, dropout, self.window)))
+        return self.behind(hidden, attend(qkv, layout, dropout, self.window))
+
+    def ahead(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """What comes ahead of attention: (N, H) to (N, 3, heads, H / heads)."""
+        qkv = self.qkv(self.attention_norm(hidden)).view(len(hidden), 3, self.heads, -1)
+        return rotate(qkv, positions, self.theta)
+
+    def behind(self, hidden: Tensor, attended: Tensor) -> Tensor:
+        """What comes behind attention: two (N, H) to one."""
+        hidden = hidden + self.dropout(self.out(attended))
         inner, gate = self.up(self.ffn_norm(hidden)).chunk(2, dim=-1)
         return hidden + self.down(self.dropout(F.gelu(inner) * gate))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vidvec.config import ModelConfig
 from vidvec.model.layout import FlatLayout
 
 
@@ -22,6 +23,14 @@ class MeanPool(nn.Module):
         weights = hidden.new_ones(len(hidden)) if counted is None else counted.to(hidden.dtype)
         totals = hidden.new_zeros(len(layout.lengths)).index_add(0, layout.video_of, weights)
         return _weighted_sum(hidden, weights / totals[layout.video_of], layout)
+
+
+class ClsPool(nn.Module):
+    """What ``[CLS]`` has become, as BERT pools; a baseline that the published system left."""
+
+    def forward(self, hidden: Tensor, layout: FlatLayout, counted: Tensor | None) -> Tensor:
+        """Pools hidden (N, H) to (B, H); ``counted`` makes no difference."""
+        return hidden.index_select(0, layout.cls_rows)
 
 
 class AttentionPool(nn.Module):
@@ -43,3 +52,10 @@ class AttentionPool(nn.Module):
         weights = torch.exp(scores - highest[layout.video_of])
         totals = weights.new_zeros(videos).index_add(0, layout.video_of, weights)
         return _weighted_sum(hidden, (weights / totals[layout.video_of]).to(hidden.dtype), layout)
+
+
+def make_pool(config: ModelConfig) -> nn.Module:
+    """The pool that a model's settings name."""
+    if config.pool == "attention":
+        return AttentionPool(config.hidden_size)
+    return ClsPool() if config.pool == "cls" else MeanPool()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from vidvec import metrics
 from vidvec.config import Recipe
-from vidvec.data.batches import BatchBuilder
+from vidvec.data.batches import BatchBuilder, prefetch
 from vidvec.data.corpus import Corpus
 from vidvec.data.splits import rank_normalise, split_pairs
 from vidvec.errors import UsageError
@@ -20,7 +22,7 @@ from vidvec.records import Batch
 from vidvec.train.objectives import cosine_mse
 from vidvec.train.pretrain import run_facts
 from vidvec.train.start import new_model
-from vidvec.train.task import Phase, StepOrder, default_device
+from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
 from vidvec.train.trainer import OnStep, TrainReport, train
 
 VALIDATION_BATCH = 64
@@ -63,7 +65,7 @@ class FinetuneTask:
             return [order[start : start + size] for start in range(0, len(order), size)]
 
         self.order = StepOrder([Phase(self.stage.epochs, epoch)])
-        self._device = next(model.encoder.parameters()).device
+        self.device = prepare_model(model, self.stage)
 
     def batch(self, step: int) -> tuple[Batch, Tensor]:
         """See ``Task``: all first videos, then all second ones, and the (P,) targets."""
@@ -76,8 +78,24 @@ class FinetuneTask:
     def losses(self, batch: tuple[Batch, Tensor], step: int) -> dict[str, Tensor]:
         """See ``Task``."""
         videos, targets = batch
-        vectors = self.model.encoder(videos.to(self._device)).vectors
-        return {"loss": cosine_mse(vectors, targets.to(self._device))}
+        vectors = self.model.encoder(videos.to(self.device)).vectors
+        return {"loss": cosine_mse(vectors, targets.to(self.device))}
+
+    def parts(
+        self, batch: tuple[Batch, Tensor], step: int
+    ) -> list[Callable[[], dict[str, Tensor]]]:
+        """See ``Task``: of pairs, each part's error weighted by how many it has."""
+        if self.stage.accumulate == 1:
+            return [partial(self.losses, batch, step)]
+        videos, targets = batch
+        pairs = len(targets)
+
+        def losses(first: int, end: int) -> dict[str, Tensor]:
+            part = videos.take((first, end), (pairs + first, pairs + end))
+            found = self.losses((part, targets[first:end]), step)
+            return {name: loss * ((end - first) / pairs) for name, loss in found.items()}
+
+        return [partial(losses, *span) for span in part_spans(pairs, self.stage.accumulate)]
 
     def validate(self) -> dict[str, float]:
         """Spearman and MSE on the validation pairs; ``score`` is the MSE, as published."""
@@ -86,10 +104,9 @@ class FinetuneTask:
             return {}
         rows = np.unique(self._rows[chosen])
         rows = rows[np.argsort(self._builder.lengths[rows], kind="stable")]
-        vectors = np.empty((len(rows), self.model.recipe.model.embedding_size), np.float32)
-        for start in range(0, len(rows), VALIDATION_BATCH):
-            batch = self._builder.build(rows[start : start + VALIDATION_BATCH]).to(self._device)
-            vectors[start : start + len(batch)] = self.model.encoder(batch).vectors.cpu().numpy()
+        some = [rows[at : at + VALIDATION_BATCH] for at in range(0, len(rows), VALIDATION_BATCH)]
+        batches = prefetch(some, self._builder.build, device=self.device)
+        vectors = torch.cat([self.model.encoder(batch).vectors for batch in batches]).cpu().numpy()
         place = np.argsort(rows)
         first, second = (
             vectors[place[np.searchsorted(rows[place], self._rows[chosen, side])]]

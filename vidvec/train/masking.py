@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from vidvec.model.layout import FlatLayout, owners
+from vidvec.model.layout import FlatLayout, owners, where_true
 from vidvec.records import Batch
 
 REPLACED_BY_MASK = 0.8
@@ -37,15 +38,19 @@ def _mix(values: Tensor) -> Tensor:
     return values ^ _shift(values, 31)
 
 
-def hash_uniform(seed: int, step: int, stream: int, rows: Tensor, positions: Tensor) -> Tensor:
+def hash_uniform(
+    seed: int, step: int, stream: int | Tensor, rows: Tensor, positions: Tensor
+) -> Tensor:
     """Uniform numbers in [0, 1), one for each (row, position), float64.
 
     Args:
-        seed, step, stream: Fix the draw; streams are independent of each other.
+        seed, step, stream: Fix the draw; streams are independent of each other. A stream may be
+            given for each number, (n,) int64.
         rows, positions: (n,) int64.
     """
     key = torch.full_like(rows, seed)
-    for part in (torch.full_like(rows, step), torch.full_like(rows, stream), rows, positions):
+    streams = stream if isinstance(stream, Tensor) else torch.full_like(rows, stream)
+    for part in (torch.full_like(rows, step), streams, rows, positions):
         key = _mix(key + _GOLDEN) ^ (part + _GOLDEN)
     return _shift(_mix(key + _GOLDEN), 11).to(torch.float64) * 2.0**-53
 
@@ -85,32 +90,46 @@ def mask_batch(
     """
     if batch.rows is None:
         raise ValueError("masks need batch.rows: they are drawn for rows of a corpus")
-    rows = batch.rows[owners(batch.token_counts, len(batch.token_ids))]
-
-    def draw(stream: int) -> Tensor:
-        return hash_uniform(seed, step, stream, rows, layout.token_positions)
-
-    special = torch.tensor(sorted(special_ids.values()), device=batch.token_ids.device)
-    chosen = (draw(0) < mlm_rate) & ~torch.isin(batch.token_ids, special)
+    choice, kind, word, frame = _draws(batch, batch.rows, layout, seed, step)
+    special = _special(tuple(sorted(special_ids.values())), batch.token_ids.device)
+    chosen = (choice < mlm_rate) & ~torch.isin(batch.token_ids, special)
     if batch.token_mask is not None:
         chosen &= batch.token_mask
-    kind = draw(1)
-    random_ids = (draw(2) * vocab_size).long()
+    random_ids = (word * vocab_size).long()
     token_ids = torch.where(
         chosen & (kind < REPLACED_BY_MASK), special_ids["mask"], batch.token_ids
     )
     by_random = chosen & (kind >= REPLACED_BY_MASK) & (kind < REPLACED_BY_MASK + REPLACED_BY_RANDOM)
     token_ids = torch.where(by_random, random_ids, token_ids)
 
-    frame_rows = batch.rows[owners(batch.frame_counts, len(batch.frames))]
-    hidden = (
-        hash_uniform(seed, step, 3, frame_rows, layout.frame_positions) < FRAME_SHARE * mfm_rate
-    )
+    hidden = frame < FRAME_SHARE * mfm_rate
     if batch.frame_mask is not None:
         hidden &= batch.frame_mask
+    # The one number in a step that the host has to wait for: how large the heads' inputs are.
+    tokens, frames = torch.stack([chosen.sum(), hidden.sum()]).tolist()
     return Masked(
         token_ids=token_ids,
-        token_targets=chosen.nonzero().squeeze(1),
+        token_targets=where_true(chosen, tokens),
         frames=batch.frames.masked_fill(hidden[:, None], 0),
-        frame_targets=hidden.nonzero().squeeze(1),
+        frame_targets=where_true(hidden, frames),
     )
+
+
+def _draws(
+    batch: Batch, rows: Tensor, layout: FlatLayout, seed: int, step: int
+) -> tuple[Tensor, ...]:
+    """Three uniform numbers for each token and one for each frame; all at once, in few kernels."""
+    of_tokens = rows[owners(batch.token_counts, len(batch.token_ids))]
+    of_frames = rows[owners(batch.frame_counts, len(batch.frames))]
+    sizes = [len(of_tokens)] * 3 + [len(of_frames)]
+    streams = [torch.full_like(rows[:1], n).expand(size) for n, size in enumerate(sizes)]
+    places = [layout.token_positions] * 3 + [layout.frame_positions]
+    owning = torch.cat([of_tokens] * 3 + [of_frames])
+    drawn = hash_uniform(seed, step, torch.cat(streams), owning, torch.cat(places))
+    return torch.split(drawn, sizes)
+
+
+@lru_cache
+def _special(ids: tuple[int, ...], device: torch.device) -> Tensor:
+    """Ids on a device; copying them there each time would wait for it."""
+    return torch.tensor(ids, device=device)

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from vidvec.model.encoder import Encoded
 from vidvec.model.heads import PretrainingHeads
 from vidvec.model.layout import owners
+from vidvec.model.precision import exact
 from vidvec.records import Batch
 from vidvec.train.masking import Masked
 
@@ -19,13 +20,37 @@ from vidvec.train.masking import Masked
 LOGITS_AT_ONCE = 2**26
 
 
-def tag_loss(logits: Tensor, tag_positions: Tensor, tag_counts: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class LossCounts:
+    """How many items each of the pretraining losses is the mean of.
+
+    Attributes:
+        tag: () int64, videos that were tagged.
+        mlm, mfm: Masked tokens, masked frames.
+    """
+
+    tag: Tensor
+    mlm: int
+    mfm: int
+
+
+def count_items(batch: Batch, masked: Masked) -> LossCounts:
+    """Of a batch."""
+    none = batch.frame_counts.new_zeros(())
+    tagged = none if batch.tag_counts is None else (batch.tag_counts >= 0).sum()
+    return LossCounts(tagged, len(masked.token_targets), len(masked.frame_targets))
+
+
+def tag_loss(
+    logits: Tensor, tag_positions: Tensor, tag_counts: Tensor, total: Tensor | None = None
+) -> Tensor:
     """Binary cross entropy, averaged over the videos that were tagged and over all classes.
 
     Args:
         logits: (B, C).
         tag_positions: (Σtags,) classes, video after video.
         tag_counts: (B,); −1 where nobody tagged the video, which then has no say.
+        total: () tagged videos to average over, where these are but a part; ``None``: those here.
 
     Returns:
         A scalar, 0 where no video was tagged.
@@ -35,11 +60,16 @@ def tag_loss(logits: Tensor, tag_positions: Tensor, tag_counts: Tensor) -> Tenso
     video = owners(tag_counts.clamp(min=0), len(tag_positions))
     targets[video, tag_positions] = 1
     each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
-    return (each * tagged).sum() / tagged.sum().clamp(min=1)
+    total = tagged.sum() if total is None else total
+    return (each * tagged).sum() / total.clamp(min=1)
 
 
 def masked_language_loss(
-    heads: PretrainingHeads, encoded: Encoded, targets: Tensor, token_ids: Tensor
+    heads: PretrainingHeads,
+    encoded: Encoded,
+    targets: Tensor,
+    token_ids: Tensor,
+    total: int | None = None,
 ) -> Tensor:
     """Cross entropy of the masked tokens; the head runs on these alone. 0 where none is masked.
 
@@ -48,10 +78,12 @@ def masked_language_loss(
         encoded: Of the masked batch.
         targets: (M,) masked positions among the tokens.
         token_ids: (ΣT,) original tokens.
+        total: Masked tokens to average over, where these are but a part; ``None``: those here.
     """
-    logits = heads.mlm(encoded.tokens[targets])
+    rows = encoded.layout.token_rows[targets]
+    logits = heads.mlm(encoded.hidden.index_select(0, rows))
     losses = F.cross_entropy(logits.float(), token_ids[targets], reduction="sum")
-    return losses / max(1, len(targets))
+    return losses / max(1, len(targets) if total is None else total)
 
 
 def masked_frame_loss(
@@ -60,6 +92,8 @@ def masked_frame_loss(
     targets: Tensor,
     frames: Tensor,
     frame_mask: Tensor | None,
+    *,
+    total: int | None = None,
 ) -> Tensor:
     """Noise-contrastive loss of the masked frames. 0 where none is masked.
 
@@ -72,25 +106,31 @@ def masked_frame_loss(
         targets: (M,) masked positions among the frames.
         frames: (ΣF, D) original features.
         frame_mask: (ΣF,) bool, false on padding, which is no candidate; ``None``: all are real.
+        total: Masked frames to average over, where these are but a part; ``None``: those here.
     """
-    predictions = heads.mfm(encoded.frames[targets]).float()
+    predicted = encoded.layout.frame_rows[targets]
+    predictions = heads.mfm(encoded.hidden.index_select(0, predicted)).float()
     candidates = frames.to(predictions.dtype).T
 
     def part(some: Tensor, classes: Tensor) -> Tensor:
-        logits = some @ candidates
+        # Not under autocast: products of 1536 numbers are large, bfloat16 would round them to whole
+        # numbers or halves, and the softmax lives on their differences.
+        with exact(some):
+            logits = some @ candidates
         if frame_mask is not None:
             logits = logits.masked_fill(~frame_mask, -torch.inf)
         return F.cross_entropy(logits, classes, reduction="sum")
 
+    total = len(targets) if total is None else total
     rows = max(1, LOGITS_AT_ONCE // max(1, len(frames)))
     if len(targets) <= rows:
-        return part(predictions, targets) / max(1, len(targets))
+        return part(predictions, targets) / max(1, total)
     # Each part's logits are made anew in the backward pass instead of all being kept.
     losses = [
         checkpoint(part, *each, use_reentrant=False)
         for each in zip(torch.split(predictions, rows), torch.split(targets, rows), strict=True)
     ]
-    return torch.stack(losses).sum() / len(targets)
+    return torch.stack(losses).sum() / total
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +143,13 @@ class LossWeights:
 
 
 def pretraining_losses(
-    heads: PretrainingHeads, encoded: Encoded, batch: Batch, masked: Masked, weights: LossWeights
+    heads: PretrainingHeads,
+    encoded: Encoded,
+    batch: Batch,
+    masked: Masked,
+    weights: LossWeights,
+    *,
+    counts: LossCounts | None = None,
 ) -> dict[str, Tensor]:
     """The losses that have a weight, unweighted, and their weighted sum as ``loss``.
 
@@ -113,18 +159,22 @@ def pretraining_losses(
         batch: The original batch, filled as the encoder read it.
         masked: What was masked.
         weights: 0 leaves a loss out.
+        counts: Of the batch that this one is a part of; the parts' losses then sum up to its own.
     """
+    counts = counts or count_items(batch, masked)
     losses: dict[str, Tensor] = {}
     if weights.tag and batch.tag_positions is not None and batch.tag_counts is not None:
         logits = heads.tag_logits(encoded)
         if logits is not None:
-            losses["tag"] = tag_loss(logits.float(), batch.tag_positions, batch.tag_counts)
+            tags = (batch.tag_positions, batch.tag_counts)
+            losses["tag"] = tag_loss(logits.float(), *tags, counts.tag)
     if weights.mlm:
         targets = masked.token_targets
-        losses["mlm"] = masked_language_loss(heads, encoded, targets, batch.token_ids)
+        losses["mlm"] = masked_language_loss(heads, encoded, targets, batch.token_ids, counts.mlm)
     if weights.mfm:
         targets = masked.frame_targets
-        losses["mfm"] = masked_frame_loss(heads, encoded, targets, batch.frames, batch.frame_mask)
+        frames = (batch.frames, batch.frame_mask)
+        losses["mfm"] = masked_frame_loss(heads, encoded, targets, *frames, total=counts.mfm)
     total = encoded.projected.new_zeros(())
     for name, loss in losses.items():
         total = total + getattr(weights, name) * loss

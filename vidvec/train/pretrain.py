@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -10,22 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vidvec.config import Recipe
-from vidvec.data.batches import BatchBuilder, epoch_batches
+from vidvec.data.batches import BatchBuilder, epoch_batches, prefetch
 from vidvec.data.corpus import Corpus
 from vidvec.data.splits import fold
 from vidvec.data.tokenizer import TitleTokenizer
 from vidvec.errors import UsageError
-from vidvec.model.layout import flat_layout
+from vidvec.model.layout import FlatLayout, flat_layout
 from vidvec.model.weights import VideoModel
 from vidvec.records import Batch
-from vidvec.train.masking import mask_batch
-from vidvec.train.objectives import LossWeights, pretraining_losses
+from vidvec.train.masking import Masked, mask_batch
+from vidvec.train.objectives import LossCounts, LossWeights, count_items, pretraining_losses
 from vidvec.train.start import new_model
-from vidvec.train.task import Phase, StepOrder, default_device
+from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
 from vidvec.train.trainer import OnStep, TrainReport, train
 
 # The masks of validation batches do not change from one validation to the next.
@@ -80,7 +82,7 @@ class PretrainTask:
                 "nothing to learn from: every objective that this corpus allows has weight 0; set "
                 "pretrain.mlm_weight or pretrain.mfm_weight (or tag_weight, where videos have tags)"
             )
-        self._device = next(model.encoder.parameters()).device
+        self.device = prepare_model(model, self.stage)
 
     def _epoch(self, groups: list[NDArray[np.int64]], epoch: int) -> list[NDArray[np.int64]]:
         """An epoch's batches, group after group."""
@@ -107,11 +109,30 @@ class PretrainTask:
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """See ``Task``: masks are drawn here, on the device."""
+        return self._losses(*self._masked(batch, step))
+
+    def parts(self, batch: Batch, step: int) -> list[Callable[[], dict[str, Tensor]]]:
+        """See ``Task``; all parts' masks are drawn first, since means are over all of them."""
+        if self.stage.accumulate == 1:
+            return [partial(self.losses, batch, step)]
+        some = [batch.take(span) for span in part_spans(len(batch), self.stage.accumulate)]
+        pieces = [self._masked(part, step) for part in some]
+        each = [count_items(part, masked) for part, masked, _ in pieces]
+        counts = LossCounts(
+            torch.stack([count.tag for count in each]).sum(),
+            sum(count.mlm for count in each),
+            sum(count.mfm for count in each),
+        )
+        return [partial(self._losses, *piece, counts) for piece in pieces]
+
+    def _masked(self, batch: Batch, step: int) -> tuple[Batch, Masked, FlatLayout]:
+        """The batch as the encoder reads it, on the device, with its masks and its layout."""
         model = self.model
-        batch = model.encoder.filled(batch.to(self._device))
+        batch = model.encoder.filled(batch.to(self.device))
+        layout = flat_layout(batch, model.recipe.model.order)
         masked = mask_batch(
             batch,
-            flat_layout(batch, model.recipe.model.order),
+            layout,
             seed=self._seed,
             step=step,
             mlm_rate=self.stage.mlm_rate if self.stage.mlm_weight else 0.0,
@@ -119,20 +140,26 @@ class PretrainTask:
             special_ids=model.tokenizer.special_ids,
             vocab_size=model.recipe.model.vocab_size,
         )
-        encoded = model.encoder(batch, token_ids=masked.token_ids, frames=masked.frames)
-        return pretraining_losses(self.heads, encoded, batch, masked, self._weights)
+        return batch, masked, layout
+
+    def _losses(
+        self, batch: Batch, masked: Masked, layout: FlatLayout, counts: LossCounts | None = None
+    ) -> dict[str, Tensor]:
+        read = {"token_ids": masked.token_ids, "frames": masked.frames, "layout": layout}
+        encoded = self.model.encoder(batch, **read)
+        return pretraining_losses(self.heads, encoded, batch, masked, self._weights, counts=counts)
 
     def validate(self) -> dict[str, float]:
         """Mean losses of the held-out videos; ``score`` is their weighted sum."""
         if not len(self._held):
             return {}
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         size = self.stage.batch_size
-        for start in range(0, len(self._held), size):
-            rows = self._held[start : start + size]
-            for name, loss in self.losses(self._builder.build(rows), VALIDATION_STEP).items():
-                sums[name] = sums.get(name, 0.0) + float(loss) * len(rows)
-        means = {name: value / len(self._held) for name, value in sums.items()}
+        some = [self._held[start : start + size] for start in range(0, len(self._held), size)]
+        for batch in prefetch(some, self._builder.build, device=self.device):
+            for name, loss in self.losses(batch, VALIDATION_STEP).items():
+                sums[name] = sums.get(name, 0.0) + loss.double() * len(batch)
+        means = {name: float(value) / len(self._held) for name, value in sums.items()}
         return {**means, "score": means["loss"]}
 
 

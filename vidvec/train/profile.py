@@ -15,6 +15,7 @@ from torch import nn
 from vidvec.config import ModelConfig
 from vidvec.data.corpus import Corpus
 from vidvec.model.flops import TRAINING, encoder_flops, heads_flops, matrix_rate
+from vidvec.model.precision import autocast
 from vidvec.model.weights import VideoModel
 from vidvec.records import Batch
 from vidvec.train.optimizer import make_optimizer
@@ -174,7 +175,7 @@ def _step(
     clock.add("batch", -min(clock.seconds["read"][-1], clock.seconds["batch"][-1]))
     with clock.part("copy"):
         moved = batch.to(clock.device)
-    with clock.part("forward"):
+    with clock.part("forward"), autocast(task.device, task.stage.precision):
         losses = task.losses(moved, step)
     with clock.part("backward"):
         losses["loss"].backward()  # type: ignore[no-untyped-call]

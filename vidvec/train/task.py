@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,12 +24,14 @@ class Task(Protocol):
         name: ``pretrain`` or ``finetune``.
         order: Which rows each step takes.
         unit: What ``batch_size`` counts, for the progress bar.
+        device: Where the model is.
     """
 
     model: VideoModel
     name: str
     order: StepOrder
     unit: str
+    device: torch.device
 
     @property
     def stage(self) -> StageConfig:
@@ -39,6 +42,9 @@ class Task(Protocol):
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
         """The losses of a batch; ``loss`` is what is minimised."""
+
+    def parts(self, batch: Any, step: int) -> list[Callable[[], dict[str, Tensor]]]:
+        """Functions that each give the losses of a part of a batch; they sum up to the batch's."""
 
     def validate(self) -> dict[str, float]:
         """Figures on held-out data, ``score`` (lower is better) among them; empty: nothing held."""
@@ -111,6 +117,20 @@ class StepOrder:
             return float(self._first_epochs[-1])
         phase, epoch, within = self._place(steps)
         return float(self._first_epochs[phase] + epoch + within / self._epoch_steps[phase])
+
+
+def prepare_model(model: VideoModel, stage: StageConfig) -> torch.device:
+    """Sets how a stage runs the encoder; gives the device that it is on."""
+    model.encoder.checkpointing = stage.checkpointing
+    if stage.compile:
+        model.encoder.compile_blocks()
+    return next(model.encoder.parameters()).device
+
+
+def part_spans(items: int, parts: int) -> list[tuple[int, int]]:
+    """Where parts begin and end, of almost one size; fewer where there are fewer items."""
+    ends = np.linspace(0, items, min(parts, items) + 1).round().astype(int).tolist()
+    return list(pairwise(ends))
 
 
 def default_device() -> torch.device:

@@ -15,6 +15,7 @@ import torch
 from vidvec import storage
 from vidvec.data.batches import prefetch
 from vidvec.errors import VidvecError
+from vidvec.model.precision import autocast, tensor_float_32
 from vidvec.train.checkpoint import Progress, restore_checkpoint, save_checkpoint
 from vidvec.train.optimizer import make_optimizer, schedule, set_learning_rates
 from vidvec.train.task import Task
@@ -71,8 +72,8 @@ def train(
     resumed_at = progress.step
     if resumed_at == steps:
         return TrainReport(steps, steps, progress.best, progress.best_step, 0.0)
-    with _Log(run, progress) as log:
-        for batch in prefetch(range(progress.step, steps), task.batch):
+    with _Log(run, progress) as log, tensor_float_32(task.device):
+        for batch in prefetch(range(progress.step, steps), task.batch, device=task.device):
             losses = train_step(task, optimizer, batch, progress.step)
             progress.step += 1
             log.step(progress.step, task, losses, optimizer)
@@ -103,19 +104,25 @@ def train_step(
     set_learning_rates(optimizer, schedule(step_in_phase, phase_steps, task.stage.warmup_share))
     _set_mode(task, training=True)
     optimizer.zero_grad(set_to_none=True)
-    losses = task.losses(batch, step)
-    losses["loss"].backward()  # type: ignore[no-untyped-call]
+    losses: dict[str, torch.Tensor] = {}
+    for part in task.parts(batch, step):
+        with autocast(task.device, task.stage.precision):
+            found = part()
+        found["loss"].backward()  # type: ignore[no-untyped-call]
+        for name, loss in found.items():
+            losses[name] = losses[name] + loss.detach() if name in losses else loss.detach()
     if task.stage.clip_norm:
-        parameters = [parameter for _, parameter in task.model.named_parameters()]
+        parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, task.stage.clip_norm)
     optimizer.step()
-    return {name: loss.detach() for name, loss in losses.items()}
+    return losses
 
 
 def _set_mode(task: Task, training: bool) -> None:
-    task.model.encoder.train(training)
-    if task.model.heads is not None:
-        task.model.heads.train(training)
+    for module in (task.model.encoder, task.model.heads):
+        # Going through hundreds of modules in every step would cost as much as launching a block.
+        if module is not None and module.training != training:
+            module.train(training)
 
 
 def _due(done: int, every: int, task: Task) -> bool:
@@ -128,7 +135,7 @@ def _due(done: int, every: int, task: Task) -> bool:
 def _evaluate(task: Task, progress: Progress, log: _Log) -> bool:
     """Validates; whether that gave the lowest score so far."""
     _set_mode(task, training=False)
-    with torch.no_grad():
+    with torch.no_grad(), autocast(task.device, task.stage.precision):
         figures = task.validate()
     if not figures:
         return False

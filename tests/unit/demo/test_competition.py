@@ -151,7 +151,8 @@ def test_words_and_tags_follow_their_log_linear_models() -> None:
     plain = np.exp(world.words.plain)
     shown = world.words.axes @ latents.in_words[0]
     chances = np.exp(shown) * plain
-    expected = 0.4 * plain / plain.sum() + 0.6 * chances / chances.sum()
+    other = latent.WORD_NOISE
+    expected = other * plain / plain.sum() + (1 - other) * chances / chances.sum()
     titles, _ = latent.draw_texts(np.random.default_rng(3), world, many)
     # Some spellings are the first character of others, so the share of a character is compared.
     letters = Counter(letter for title in titles for letter in title)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vidvec.model.layout import flat_layout
-from vidvec.model.pooling import AttentionPool, MeanPool
+from vidvec.model.pooling import AttentionPool, ClsPool, MeanPool
 from vidvec.records import Batch
 
 # Video 0 has positions 0 and 1, video 1 has 2, 3 and 4.
@@ -37,6 +37,15 @@ def test_mean():
 
 def test_mean_leaves_out():
     assert MeanPool()(HIDDEN, LAYOUT, LEFT_OUT).tolist() == [[1.0, 2.0], [2.0, 1.0]]
+
+
+def test_cls_stands_first_or_behind_the_frames():
+    # A video of one frame and two tokens, and one of two tokens alone.
+    batch = Batch(torch.zeros(1, 1), torch.tensor([1, 0]), torch.arange(4), torch.tensor([2, 2]))
+    for order, expected in (("cls_first", [0, 3]), ("frames_first", [1, 3])):
+        for counted in (None, LEFT_OUT):
+            pooled = ClsPool()(HIDDEN, flat_layout(batch, order), counted)
+            assert torch.equal(pooled, HIDDEN[expected])
 
 
 def test_equal_scores_give_the_mean():
