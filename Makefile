@@ -1,12 +1,12 @@
 # make demo: the whole way from videos to vectors, with a report.   make test: all tests.
-# make test-fast, make lint, make bench, make setup, make clean.
+# make test-fast, make lint, make bench, make reproduce, make setup, make clean.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 WEIGHTS := .venv/.weights
 
-.PHONY: demo test test-fast lint format bench setup clean
+.PHONY: demo test test-fast lint format bench reproduce setup clean
 
 demo: setup
 	$(BIN)/vidvec demo demo
@@ -29,6 +29,9 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.run
+
+reproduce: setup
+	$(BIN)/python -m benchmarks.reproduce build/reproduce --docs docs
 
 setup: $(STAMP)
 

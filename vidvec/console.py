@@ -231,8 +231,6 @@ def stage_line(state: State, name: str) -> str:
     """What happened to a stage just now."""
     if name in state.failed:
         return f"{name}: failed"
-    if name in state.blocked:
-        return f"{name}: not run, {state.blocked[name]} failed"
     if name in state.done:
         return f"{name}: done in {duration(state.done[name])}"
     return f"{name}: begun"

@@ -193,7 +193,7 @@ def test_a_failing_stage_names_itself_and_the_other_job_goes_on(plan, data, tmp_
     assert ended.returncode == 1
     assert "failed: pretrain tiny-job4" in ended.stderr
     assert "to repeat it: vidvec pretrain" in ended.stderr
-    assert "not run: finetune tiny-job4, which needs pretrain tiny-job4" in ended.stderr
+    assert "as pretrain tiny-job4 failed: finetune tiny-job4, embed tiny-job4" in ended.stderr
     assert "tiny-job5" in ended.stdout
     assert len(matrices(out)) == 1
     (out / "tiny-job4" / pretrained).unlink()

@@ -108,9 +108,10 @@ def _watching() -> Iterator[Watcher]:
                     completed=done + sum(state.running.values()),
                     description=f"{done} of {len(stages)} · {running}{left}",
                 )
-                if name:
+                if name and name not in state.blocked:  # those are told together in the end
                     line = console.stage_line(state, name)
-                    out.print(f"{line}  ({done} of {len(stages)}{left})")
+                    line += f"  ({done} of {len(stages)}{left})"
+                    out.print(line, soft_wrap=True, highlight=False)
 
             return on_change
 
@@ -129,8 +130,9 @@ def _print_report(report: PlanReport, folder: Path) -> None:
         out.print(f"submission: {report.submission}", soft_wrap=True, highlight=False)
     for failure in report.failures:
         err.print(console.failure(failure), soft_wrap=True, highlight=False)
-    for name, cause in report.blocked.items():
-        err.print(f"not run: {name}, which needs {cause}", highlight=False)
+    for cause in dict.fromkeys(report.blocked.values()):
+        waiting = ", ".join(name for name, why in report.blocked.items() if why == cause)
+        err.print(f"not run, as {cause} failed: {waiting}", soft_wrap=True, highlight=False)
     if report.failures:
         names = ", ".join(failure.stage.name for failure in report.failures)
         raise VidvecError(
