@@ -13,16 +13,33 @@ from pathlib import Path
 
 import pytest
 
+from tests.plans import write_competition
+from tests.unit.test_public import COMMANDS
 from vidvec.demo.render import make_videos
 
 pytestmark = pytest.mark.slow
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
 
 
-def block(language: str) -> str:
+def blocks(language: str, count: int) -> list[str]:
     found = re.findall(rf"```{language}\n(.*?)```", README, re.S)
-    assert len(found) == 1, f"the README has {len(found)} blocks of {language}"
-    return found[0]
+    assert len(found) == count, f"the README has {len(found)} blocks of {language}"
+    return found
+
+
+def commands(block: str) -> list[str]:
+    return [line for line in block.splitlines() if line.startswith("vidvec ")]
+
+
+def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vidvec.cli", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,20 +65,13 @@ def own_videos(tmp_path_factory) -> Path:
 
 
 def test_the_commands_run_in_their_order(own_videos):
-    commands = [line for line in block("sh").splitlines() if line.startswith("vidvec ")]
-    assert len(commands) >= 9
-    for line in commands:
+    lines = commands(blocks("sh", 2)[0])
+    assert len(lines) >= 9
+    for line in lines:
         words = shlex.split(line, comments=True)[1:]
         if words[0] == "fuse":
             shutil.copytree(own_videos / "vectors", own_videos / "other-vectors")
-        done = subprocess.run(
-            [sys.executable, "-m", "vidvec.cli", *words],
-            cwd=own_videos,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = run(words, own_videos)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
         assert done.stdout.strip()
     assert (own_videos / "corpus.html").stat().st_size > 10_000
@@ -71,7 +81,7 @@ def test_the_python_code_runs(own_videos, tmp_path):
     for name in ("videos", "pairs.csv", "new.mp4"):
         (tmp_path / name).symlink_to(own_videos / name)
     done = subprocess.run(
-        [sys.executable, "-c", block("python")],
+        [sys.executable, "-c", blocks("python", 1)[0]],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -82,3 +92,22 @@ def test_the_python_code_runs(own_videos, tmp_path):
     numbers = [float(number) for number in re.findall(r"-?\d+\.\d+", done.stdout)]
     assert len(numbers) == 2
     assert all(-1.001 <= number <= 1.001 for number in numbers)
+
+
+def test_the_plans_of_those_who_come_from_the_original(tmp_path):
+    """As they stand there, but for size: they are days on a GPU, so the plans are dry runs here."""
+    write_competition(tmp_path / "input" / "data")
+    lines = commands(blocks("sh", 2)[1])
+    assert [line.split()[1] for line in lines] == ["run", "run", "make-competition", "run"]
+    for line in lines:
+        words = shlex.split(line, comments=True)[1:]
+        small = ["--videos", "100"] if words[0] == "make-competition" else ["--dry-run"]
+        done = run([*words, *(word for word in small if word not in words)], tmp_path)
+        assert done.returncode == 0 or "GB needed" in done.stderr, f"{line}\n{done.stderr}"
+        assert "pretrain" in done.stdout or words[0] != "run"
+
+
+def test_every_command_that_it_names_is_there():
+    named = set(re.findall(r"`vidvec ([a-z-]+)", README))
+    assert {"run", "submit", "import-checkpoint", "download"} <= named
+    assert named <= COMMANDS.keys()
