@@ -87,14 +87,14 @@ def test_both_fusions_are_near_the_exact_one(monkeypatch):
     assert [each.name for each in comparisons] == ["fusion", "fusion_float32"]
     assert len(comparisons[0].ratios) == 2
     assert errors["fusion"] < 1e-6
-    assert max(errors.values()) < 1e-3
-    assert len(errors) == 3
+    assert errors.keys() == {"fusion", "scikit-learn in float64", "scikit-learn in float32"}
+    assert errors["fusion"] == min(errors.values())
 
 
 def test_loading_runs_on_both_sides(tmp_path, monkeypatch):
     monkeypatch.setattr(loader, "VIDEOS", 200)
     (found,) = loader.compare_loading(tmp_path, rounds=1)
-    assert found.name == "loader_videos_per_s"
+    assert found.name == "loader"
     assert found.work == 200
 
 
@@ -119,10 +119,9 @@ def made() -> report.Report:
         report.this_machine(),
         "python -m benchmarks.run",
         date="2026-11-25",
-        comparisons=[BY_HAND, replace(BY_HAND, name="other", plain=(300.0,), unit="pairs")],
+        comparisons=[BY_HAND, replace(BY_HAND, name="loader", plain=(300.0,), unit="pairs")],
         start=loader.StartUp(1_000_000, 16, 207, 10.0, 20.0, figures, figures),
         cosine_errors={"fusion": 2e-8},
-        skipped={"embed_int8": "no such backend"},
     )
 
 
@@ -130,14 +129,14 @@ def test_a_report_says_everything_and_not_where_it_ran(made, tmp_path):
     path = report.write(made, tmp_path)
     text, values = path.read_text("utf-8"), json.loads(path.with_suffix(".json").read_text("utf-8"))
     assert path.name == f"2026-11-25-{made.machine.slug}.md"
-    assert values["ratios"] == {"step": 4.0, "other": 150.0}
+    assert values["ratios"] == {"step": 4.0, "loader": 150.0, "loader_videos_per_s": 6}
     assert values["comparisons"][0]["plain"] == [6.0, 9.0, 8.0]
     assert (values["comparisons"][0]["lowest"], values["comparisons"][0]["highest"]) == (3.0, 9.0)
     assert values["machine"]["cores"] >= 1
     assert {"torch", "transformers", "Python"} <= values["versions"].keys()
     assert "| a step | 4.0 | 3.0–9.0 | 8 s (2 videos/s) | 2 s (6 videos/s) | 3 |" in text
     assert "| 1 / 3 |" in text
-    for said in ("embed_int8, no such backend", "2.0e-08", "1.25 s", "0.50 GB", "1,000,000"):
+    for said in ("2.0e-08", "1.25 s", "0.50 GB", "1,000,000"):
         assert said in text
     for word in (socket.gethostname(), str(Path.home()), str(tmp_path), str(run.PROJECT)):
         assert len(word) < 4 or word not in text + json.dumps(values)

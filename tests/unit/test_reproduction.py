@@ -123,12 +123,35 @@ def test_no_chain_learns_from_what_it_is_measured_on():
     assert recipe.pretrain.tag_weight == pytest.approx(1250 / 3 / 10)
 
 
+def test_an_arm_differs_from_the_one_it_is_held_against_in_nothing_else():
+    def settings(chain: str) -> dict[str, object]:
+        recipe = recipe_of(chains[chain], Scale(), 1, 1000).model_dump()
+        recipe.pop("name")
+        return {
+            f"{section}.{key}": value
+            for section, values in recipe.items()
+            if isinstance(values, dict)
+            for key, value in values.items()
+        }
+
+    def differing(one: str, other: str) -> set[str]:
+        first, second = settings(one), settings(other)
+        return {key for key in first if first[key] != second[key]}
+
+    chains = {chain.name: chain for chain in CHAINS}
+    assert differing("job2", "half") == differing("double", "job2") == {"pretrain.epochs"}
+    assert differing("job3", "tag") == {"pretrain.mlm_weight"}
+    assert differing("job2", "job3") == {"pretrain.mfm_weight"}
+    assert differing("job2", "cls") == differing("attention", "cls") == {"model.pool"}
+    assert differing("job2", "scratch") == set()  # but for the rate of its finetuning
+
+
 def test_epochs_are_the_shares_that_the_claims_speak_of():
     epochs = {
         chain.name: recipe_of(chain, Scale(pretrain_epochs=20), 1, 1000).pretrain.epochs
         for chain in CHAINS
     }
-    assert (epochs["quarter"], epochs["half"], epochs["job1"]) == (5, 10, 20)
+    assert (epochs["half"], epochs["job2"], epochs["double"]) == (10, 20, 40)
     assert epochs["job5"] == 16
 
 

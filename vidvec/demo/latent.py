@@ -33,13 +33,14 @@ WIDTH, MOST_FRAMES, MEAN_FRAMES, SPREAD_FRAMES = 1536, 32, 18, 7.5
 WITHOUT_FRAMES, WITHOUT_TITLE = 0.005, 0.01
 # Standard deviations of a feature's parts: what a video shows, what the whole video shares besides
 # (light, colour, overlays), what a shot shares, and what is a frame's own.
-SIGNAL, CAST, SHOT, GRAIN = 0.2, 0.15, 0.25, 0.2
+SIGNAL, CAST, SHOT, GRAIN = 0.2, 0.1, 0.25, 0.2
 CAST_AXES, SHOT_AXES, MOST_SHOTS = 12, 24, 5
 
 CHARACTERS, WORDS = 1000, 2000
 FIRST_CHARACTER, LAST_CHARACTER = 0x4E00, 0x9FA5
-WORD_SHARPNESS, TAG_SHARPNESS = 9.0, 9.0
-WORD_NOISE, TAG_NOISE = 0.4, 0.2  # shares that have nothing to do with the video
+WORD_OWN = 0.3  # of a word in its meaning, beside its characters
+WORD_SHARPNESS, TAG_SHARPNESS = 18.0, 9.0
+WORD_NOISE, TAG_NOISE = 0.35, 0.2
 TITLE_WORDS, SPEECH_WORDS, SPOKEN = 10, 15, 0.4
 ZIPF_OFFSET = 5  # Zipf and Mandelbrot: p(w) ∝ 1 / (rank + offset)
 MEAN_TAGS, UNTAGGED = 4.8, 0.02
@@ -220,7 +221,7 @@ def _words(random: np.random.Generator) -> tuple[list[str], Floats]:
         single = random.random() < 0.1
         meaning = senses[first] if single else senses[first] + senses[second]
         word = characters[first] + ("" if single else characters[second])
-        meaning = meaning / np.linalg.norm(meaning) + 0.5 * _directions(random, 1, SHOWN)[0]
+        meaning = meaning / np.linalg.norm(meaning) + WORD_OWN * _directions(random, 1, SHOWN)[0]
         spellings.setdefault(word, meaning / np.linalg.norm(meaning))
     return list(spellings), np.stack(list(spellings.values())).astype(np.float32)
 

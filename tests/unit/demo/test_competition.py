@@ -145,7 +145,7 @@ def test_the_truth_ranks_pairs_better_than_anything_shown(made: Path) -> None:
 
 def test_words_and_tags_follow_their_log_linear_models() -> None:
     world = World(np.random.default_rng(1), tags=40)
-    count = 3000
+    count = 10_000
     latents = draw_latents(np.random.default_rng(2), world, 1)
     many = latent.Latents(*(np.repeat(field, count, axis=0) for field in fields(latents)))
     plain = np.exp(world.words.plain)

@@ -1,0 +1,1 @@
+"""The published claims on a made corpus: what is trained, measured, judged, and told."""
