@@ -155,7 +155,7 @@ def main_rows(bench: Bench) -> dict[str, tuple[Bench, Maker]]:
     bf16, tf32 = {"precision": "bf16"}, {"precision": "float32"}
     return {
         "pretrain": (bench, training(PretrainTask, **bf16)),
-        "embed": (bench, embedding(precision="bf16")),
+        "embed": (bench, embedding(backend="bf16")),
         "finetune": (bench, training(FinetuneTask, **bf16)),
         "pretrain, padding counted": (
             bench,
@@ -163,7 +163,7 @@ def main_rows(bench: Bench) -> dict[str, tuple[Bench, Maker]]:
         ),
         "pretrain, float32": (bench, training(PretrainTask, **tf32)),
         "finetune, float32": (bench, training(FinetuneTask, **tf32)),
-        "embed, float32": (bench, embedding(precision="float32")),
+        "embed, float32": (bench, embedding(backend="float32")),
     }
 
 
@@ -188,7 +188,7 @@ def option_rows(bench: Bench, batches: tuple[int, ...]) -> dict[str, tuple[Bench
     rows: dict[str, tuple[Bench, Maker]] = {
         "pretrain, fed from the corpus": (bench, training(PretrainTask, fed=True, **bf16)),
         "finetune, fed from the corpus": (bench, training(FinetuneTask, fed=True, **bf16)),
-        "embed, fed from the corpus": (bench, embedding(fed=True, precision="bf16")),
+        "embed, fed from the corpus": (bench, embedding(fed=True, backend="bf16")),
         "pretrain, attention on the grid": (bench, _on_the_grid(training(PretrainTask, **bf16))),
         "pretrain, padding counted, attention on the grid": (
             bench,
@@ -200,7 +200,7 @@ def option_rows(bench: Bench, batches: tuple[int, ...]) -> dict[str, tuple[Bench
     for videos in batches:
         other = replace(bench, batch=videos)
         rows[f"pretrain, batch {videos}"] = (other, training(PretrainTask, **bf16))
-        rows[f"embed, batch {videos}"] = (other, embedding(precision="bf16"))
+        rows[f"embed, batch {videos}"] = (other, embedding(backend="bf16"))
     return rows
 
 
