@@ -12,7 +12,7 @@ demo: setup
 	$(BIN)/vidvec demo demo
 
 test: setup $(WEIGHTS)
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile
 
 test-fast: setup $(WEIGHTS)
 	$(BIN)/python -m pytest -m "not gpu and not slow"
