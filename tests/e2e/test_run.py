@@ -210,6 +210,8 @@ def test_a_runner_that_is_stopped_says_how_to_go_on(plan, data, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell's background job ignores the interrupt, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     waiting = time.monotonic() + 60
     while not list((tmp_path / "out").glob("logs/*")):
