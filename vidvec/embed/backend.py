@@ -12,7 +12,7 @@ from vidvec import metrics
 from vidvec.config import Backend
 from vidvec.data.batches import BatchBuilder
 from vidvec.data.corpus import Corpus
-from vidvec.embed.embedder import BATCH, Encoder
+from vidvec.embed.embedder import Encoder, embed_rows
 
 SAMPLED_PAIRS = 500
 SAMPLED_VIDEOS = 256
@@ -70,6 +70,4 @@ def _vectors(
 ) -> NDArray[np.float32]:
     encoder = Encoder.load(checkpoint, backend=backend)
     builder = BatchBuilder(corpus, encoder.model.tokenizer, encoder.model.recipe.model)
-    starts = range(0, len(rows), BATCH)
-    found = [encoder.run(builder.build(rows[start : start + BATCH])) for start in starts]
-    return np.concatenate([np.zeros((0, encoder.dimension), np.float32), *found])
+    return embed_rows(encoder, builder, rows)

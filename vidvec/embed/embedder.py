@@ -177,7 +177,7 @@ def embed(
     builder = BatchBuilder(corpus, encoder.model.tokenizer, encoder.model.recipe.model)
     for start in range(writer.rows, len(chosen), SHARD):
         rows = chosen[start : start + SHARD]
-        vectors = _embed_rows(encoder, builder, rows, progress, (start, len(chosen)))
+        vectors = embed_rows(encoder, builder, rows, progress, (start, len(chosen)))
         writer.append([corpus.ids[row] for row in rows], vectors)
     writer.finish()
     return len(chosen)
@@ -201,13 +201,22 @@ def rows_of_parts(corpus: Corpus, parts: Sequence[str]) -> NDArray[np.int64]:
     return np.unique(np.concatenate([known[part] for part in parts]))
 
 
-def _embed_rows(
+def embed_rows(
     encoder: Encoder,
     builder: BatchBuilder,
     rows: NDArray[np.int64],
-    progress: Progress | None,
-    done_of: tuple[int, int],
+    progress: Progress | None = None,
+    done_of: tuple[int, int] = (0, 0),
 ) -> NDArray[np.float32]:
+    """(rows, E) vectors of rows of a corpus, in their order, batched by length.
+
+    Args:
+        encoder: The model.
+        builder: Of the corpus, for this model.
+        rows: (rows,) int64.
+        progress: Called with vectors done and all.
+        done_of: Vectors done before, and all, for ``progress``.
+    """
     vectors = np.empty((len(rows), encoder.dimension), np.float32)
     order = np.argsort(builder.lengths[rows], kind="stable")
     batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]

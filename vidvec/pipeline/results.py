@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from vidvec import storage
-from vidvec.data.corpus import Corpus
 from vidvec.embed.evaluate import Evaluation, evaluate
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import UsageError
@@ -33,16 +32,17 @@ class Row:
     members: tuple[str, ...] = ()
 
 
-def job_rows(plan: Plan, jobs: Sequence[Job], embedded: Sequence[Stage], corpus: Path) -> list[Row]:
+def job_rows(
+    plan: Plan, jobs: Sequence[Job], embedded: Sequence[Stage], pairs: Sequence[Pair]
+) -> list[Row]:
     """A row for each job that has vectors, in the plan's order.
 
     Args:
         plan: Its published figures.
         jobs: All of them.
         embedded: The embedding stages that are done.
-        corpus: With the scored pairs.
+        pairs: All scored pairs.
     """
-    pairs = Corpus(corpus).pairs()
     stages = {stage.job: stage for stage in embedded}
     return [
         Row(
@@ -63,17 +63,16 @@ def _figures(vectors: Path, pairs: Sequence[Pair], split: str) -> Evaluation | N
 
 
 def fusion_rows(
-    stages: Sequence[Stage], ranked: Sequence[str], corpus: Path, split: str
+    stages: Sequence[Stage], ranked: Sequence[str], pairs: Sequence[Pair], split: str
 ) -> list[Row]:
     """A row for each fusion that is done.
 
     Args:
         stages: The fusions' stages.
         ranked: The jobs' names, best first.
-        corpus: With the scored pairs.
+        pairs: All scored pairs.
         split: Of the recipes.
     """
-    pairs = Corpus(corpus).pairs()
     rows = []
     for stage in stages:
         count = len(stage.needs)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidvec import storage
 from vidvec.data.competition import PARTS
-from vidvec.data.corpus import Corpus
+from vidvec.data.corpus import KIND, Corpus
 from vidvec.model.flops import matrix_rate
 from vidvec.pipeline.estimate import Estimate, data_facts, estimates
 from vidvec.pipeline.plan import (
@@ -70,7 +72,7 @@ class PlanReport:
     failures: list[Failure]
     blocked: dict[str, str]
     submission: Path | None
-    rejected: dict[str, int]
+    rejected: Counter[str]
 
 
 def forecast(jobs: Sequence[Job], data: Path, out: Path, strict: bool = False) -> Forecast:
@@ -116,18 +118,19 @@ def run_plan(
         state = State()
         runner.run(plans.stages, state, _watched(watch, plans.stages, plans.estimates))
         corpus = next(stage.output for stage in plans.stages if stage.kind == "ingest")
-        rejected = _rejected(corpus) if "ingest" in state.done else {}
+        rejected = _rejected(corpus) if "ingest" in state.done else Counter[str]()
         embedded = [s for s in plans.stages if s.kind == "embed" and s.name in state.done]
         if not embedded:
             return PlanReport([], list(state.failed.values()), state.blocked, None, rejected)
-        rows = job_rows(plan, jobs, embedded, corpus)
+        pairs = Corpus(corpus).pairs()
+        rows = job_rows(plan, jobs, embedded, pairs)
         ranked = [row.name for row in sorted(rows, key=_worth, reverse=True)]
         order = {stage.job: stage for stage in embedded}
         behind = fusion_stages(plan, [order[name] for name in ranked], data, out)
         runner.run(behind, state, _watched(watch, behind, {}))
         done = [stage for stage in behind if stage.name in state.done]
         fusions = [stage for stage in done if stage.kind == "fuse"]
-        rows += fusion_rows(fusions, ranked, corpus, jobs[0].recipe.finetune.split)
+        rows += fusion_rows(fusions, ranked, pairs, jobs[0].recipe.finetune.split)
         submission = next((stage.output for stage in done if stage.kind == "submit"), None)
         write_results(out, plan, rows, submission)
         return PlanReport(rows, list(state.failed.values()), state.blocked, submission, rejected)
@@ -156,12 +159,10 @@ def _worth(row: Row) -> float:
     return value if math.isfinite(value) else -math.inf
 
 
-def _rejected(corpus: Path) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for entry in Corpus(corpus, unfinished=True).manifest["ingests"]:
-        for reason, count in entry["rejected"].items():
-            counts[reason] = counts.get(reason, 0) + count
-    return counts
+def _rejected(corpus: Path) -> Counter[str]:
+    """Counts by reason, from the manifest alone."""
+    manifest = storage.read_manifest(corpus, KIND)
+    return sum((Counter(entry["rejected"]) for entry in manifest["ingests"]), Counter())
 
 
 def seconds_left(
