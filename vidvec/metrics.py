@@ -66,13 +66,46 @@ def bootstrap(
     Resamples on which the metric is undefined are left out.
     """
     a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    return _bootstrap(lambda rows: metric(a[rows], b[rows]), len(a), resamples, confidence, seed)
+
+
+def bootstrap_difference(
+    metric: Metric,
+    x: ArrayLike,
+    other: ArrayLike,
+    y: ArrayLike,
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """A metric of (x, y) less that of (other, y), with its paired percentile bootstrap interval.
+
+    Both sides of a difference are of the same resampled rows, so that what is hard in some rows
+    for both cancels out. Resamples on which one of them is undefined are left out.
+    """
+    a, b, c = (np.asarray(values, np.float64) for values in (x, other, y))
+
+    def difference(rows: NDArray[np.int64]) -> float:
+        return metric(a[rows], c[rows]) - metric(b[rows], c[rows])
+
+    return _bootstrap(difference, len(a), resamples, confidence, seed)
+
+
+def _bootstrap(
+    figure: Callable[[NDArray[np.int64]], float],
+    count: int,
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> Interval:
+    """A figure of all rows, with the interval of those of resampled rows."""
     generator = np.random.default_rng(seed)
     values = []
-    for _ in range(resamples if len(a) else 0):
-        rows = generator.integers(0, len(a), len(a))
-        values.append(metric(a[rows], b[rows]))
+    for _ in range(resamples if count else 0):
+        values.append(figure(generator.integers(0, count, count)))
     kept = np.array([value for value in values if np.isfinite(value)])
-    value = metric(a, b) if len(a) else float("nan")
+    value = figure(np.arange(count)) if count else float("nan")
     if not len(kept):
         return Interval(value, float("nan"), float("nan"))
     tail = (1 - confidence) / 2

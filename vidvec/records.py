@@ -3,13 +3,16 @@
 Letters for dimensions, here and in all files with tensors:
 
     B  videos in a batch            F  frames of one video      ΣF  frames of a batch
-    D  width of a frame feature     T  title tokens of one video, special tokens included
-    N  tokens of a flat batch, ΣF + ΣT                          H  hidden size
+    D  width of a frame feature     T  tokens of one video, special tokens included
+    A  audio frames of one video    K  width of an audio frame  ΣA, ΣT  those of a batch
+    N  tokens of a flat batch, ΣF + ΣA + ΣT                     H  hidden size
     E  width of the video vector    C  tags in the vocabulary   P  pairs
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +40,10 @@ class Video:
         frame_times_seconds: (F,) float32, when each frame is shown.
         frames: (F, D) float16 features, one row a frame; F may be 0.
         thumbnails: Small JPEG pictures in time order, for film strips.
+        audio: (A, K) float16 features of what is heard, one row an audio frame; A may be 0.
+        audio_times_seconds: (A,) float32, when each audio frame begins, on the pictures' clock.
+        file: Absolute path of the video file; empty where there is none that stays.
+        stamp: Differs where what the source says of the video does; empty where not known.
     """
 
     id: str
@@ -52,6 +59,12 @@ class Video:
     )
     frames: NDArray[np.float16] = field(default_factory=lambda: np.zeros((0, 0), np.float16))
     thumbnails: tuple[bytes, ...] = ()
+    audio: NDArray[np.float16] = field(default_factory=lambda: np.zeros((0, 0), np.float16))
+    audio_times_seconds: NDArray[np.float32] = field(
+        default_factory=lambda: np.zeros(0, np.float32)
+    )
+    file: str = ""
+    stamp: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +76,28 @@ class SourceRow:
         video: The metadata; with frames already where the source holds features.
         file: The video file still to be decoded, or ``None``.
         part: The source's folder that it comes from, such as ``pairwise``; empty: none.
+        version: Differs where the video file does, as its size and time do; empty: not known.
+        lease: Begins to get a video file that is not on this disk as a file, but at a URL, in a tar
+            or in a table; see ``borrow``. ``file`` is then ``None``.
     """
 
     where: str
     video: Video
     file: Path | None = None
     part: str = ""
+    version: str = ""
+    lease: Callable[[], AbstractContextManager[Path]] | None = None
+
+    def borrow(self) -> AbstractContextManager[Path] | None:
+        """The video file, wherever it is; ``None`` where the row has none.
+
+        To be called before the source is asked for its next row. What it returns is entered once,
+        by any thread: that waits for the file, gives its path, and raises ``BadRecord`` where it
+        cannot be had; leaving removes a file that was made for the purpose.
+        """
+        if self.lease is not None:
+            return self.lease()
+        return None if self.file is None else nullcontext(self.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +133,23 @@ class Batch:
     Attributes:
         frames: (ΣF, D) float16 or float32, original features of the videos in order.
         frame_counts: (B,) int64.
-        token_ids: (ΣT,) int64, special tokens included.
-        token_counts: (B,) int64.
+        token_ids: (ΣT,) int64, special tokens included: a video's title, then what is said, then
+            what is written in the picture.
+        token_counts: (B,) int64, of all texts together.
         frame_mask: (ΣF,) bool, false on padding; ``None`` where there is no padding.
         token_mask: (ΣT,) bool, likewise.
         rows: (B,) int64, the videos' rows in the corpus.
         tag_positions: (Σtags,) int64, positions in the tag vocabulary, video after video.
         tag_counts: (B,) int64; −1 where the video was never tagged.
-        sizes: (3, B) int64 frames, tokens and tags of each video, which stay in the host's memory
-            so that nobody waits for a GPU to learn them; ``None`` where nobody noted them.
+        sizes: (4, B) int64 frames, tokens, tags and audio frames of each video, which stay in the
+            host's memory so that nobody waits for a GPU to learn them; ``None`` where nobody noted
+            them.
         real_positions: How many of the frames and tokens are no padding; ``None``: not noted.
+        audio: (ΣA, K) float16 or float32, original features; ``None`` where audio is not read.
+        audio_counts: (B,) int64, likewise.
+        speech_counts, screen_counts: (B,) int64, of a video's tokens those of what is said and of
+            what is written in the picture, each with its ``[SEP]``, 0 where there is no such text;
+            ``None`` where the title alone is read.
     """
 
     frames: torch.Tensor
@@ -127,6 +163,10 @@ class Batch:
     tag_counts: torch.Tensor | None = None
     sizes: NDArray[np.int64] | None = None
     real_positions: int | None = None
+    audio: torch.Tensor | None = None
+    audio_counts: torch.Tensor | None = None
+    speech_counts: torch.Tensor | None = None
+    screen_counts: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.frame_counts)
@@ -153,7 +193,9 @@ class Batch:
         if self.sizes is not None:
             return self.sizes
         counts = [self.frame_counts, self.token_counts]
-        counts.append(self.frame_counts * 0 if self.tag_counts is None else self.tag_counts)
+        none = self.frame_counts * 0
+        counts.append(none if self.tag_counts is None else self.tag_counts)
+        counts.append(none if self.audio_counts is None else self.audio_counts)
         return np.stack([some.cpu().numpy() for some in counts]).clip(min=0)
 
     def take(self, *spans: tuple[int, int]) -> Batch:
@@ -166,7 +208,7 @@ class Batch:
 
         sizes = self.known_sizes()
         ends = np.concatenate([np.ones((1, len(self)), np.int64), sizes]).cumsum(1)
-        ends = np.concatenate([np.zeros((4, 1), np.int64), ends], axis=1)
+        ends = np.concatenate([np.zeros((5, 1), np.int64), ends], axis=1)
 
         def cut(name: str, values: torch.Tensor) -> torch.Tensor:
             at = ends[_UNITS.get(name, 0)]
@@ -179,5 +221,12 @@ class Batch:
 
 
 _ON_HOST = ("sizes", "real_positions")
-# What a field has a row for: a video (0), a frame (1), a token (2), a tag (3).
-_UNITS = {"frames": 1, "frame_mask": 1, "token_ids": 2, "token_mask": 2, "tag_positions": 3}
+# What a field has a row for: a video (0), a frame (1), a token (2), a tag (3), an audio frame (4).
+_UNITS = {
+    "frames": 1,
+    "frame_mask": 1,
+    "token_ids": 2,
+    "token_mask": 2,
+    "tag_positions": 3,
+    "audio": 4,
+}

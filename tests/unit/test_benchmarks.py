@@ -71,8 +71,11 @@ def test_training_and_embedding_run_on_both_sides(tmp_path):
         *steps.compare_training(tmp_path, TINY, rounds=2),
         *steps.compare_embedding(tmp_path, TINY, rounds=2),
     ]
-    names = ["pretrain_step", "pretrain_step_padded", "finetune_step", "embed_float32"]
-    assert [each.name for each in found][:4] == [f"{name}_2x128" for name in names]
+    training = ["pretrain_step", "pretrain_step_padded", "finetune_step"]
+    if steps.has_bf16_units():
+        training[2:] = ["pretrain_step_bf16", "finetune_step", "finetune_step_bf16"]
+    names = [*training, "embed_float32", "embed_bf16", "embed_int8"]
+    assert [each.name for each in found] == [f"{name}_2x128" for name in names]
     for each in found:
         assert len(each.plain) == len(each.fast) == 2
         assert each.ratio > 0

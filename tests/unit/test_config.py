@@ -17,11 +17,14 @@ from vidvec.config import (
     PretrainConfig,
     Recipe,
     load_recipe,
-    recipe_names,
 )
 from vidvec.errors import ConfigError
+from vidvec.recipe_files import recipe_names
 
-PARTS = ["frames", "frame_embeddings", "pool", "projection", "tag_head", "mlm_head", "mfm_head"]
+PARTS = [
+    *["frames", "frame_embeddings", "audio", "audio_embeddings", "text_kinds", "pool"],
+    *["projection", "tag_head", "mlm_head", "mfm_head", "mam_head"],
+]
 rates = st.floats(0, 1e6, allow_nan=False)
 shares = st.floats(0, 1)
 counts = st.integers(1, 10**9)

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from vidvec import console, storage
 from vidvec.data import corpus as store
-from vidvec.data.inspect import RejectSummary, Spread, Summary, spread
+from vidvec.doctor.findings import Finding
 from vidvec.embed.evaluate import Evaluation
 from vidvec.metrics import Interval
-from vidvec.records import Reject, Video
+from vidvec.records import Video
 from vidvec.search.index import Hit
 
 ESCAPE = "\x1b[31mred\x07 [bold]not bold[/]"
@@ -26,77 +26,21 @@ def printed(*parts: object, width: int = 140) -> str:
     return capture.get()
 
 
-def made_summary(**changes: object) -> Summary:
-    lengths = spread([1, 2, 2, 3, 3, 3])
-    values: dict[str, object] = {
-        "path": Path("here/corpus"),
-        "complete": True,
-        "frame_encoder": {"name": "made", "frame_size": 24},
-        "videos": 12_345,
-        "with_frames": 12_000,
-        "with_title": 11_000,
-        "with_tags": 10_000,
-        "never_tagged": 77,
-        "languages": (("zh", 12_000), ("", 345)),
-        "categories": (("sea", 9),),
-        "category_count": 1,
-        "frames_per_video": lengths,
-        "title_characters": lengths,
-        "duration_seconds": spread([]),
-        "tags_per_video": lengths,
-        "tags": (("海", 80), (ESCAPE, 40), ("rare", 1)),
-        "tag_count": 4_321,
-        "tag_vocabulary_size": 3,
-        "pairs": 2,
-        "scores": spread([0.25, 0.75]),
-        "pairs_per_video": spread([1, 1, 2]),
-        "rejects": (RejectSummary("nan", 9, (Reject("meta.csv:7", "x", "nan", ESCAPE),)),),
-    }
-    return Summary(**(values | changes))  # type: ignore[arg-type]
-
-
-def test_summary_shows_its_figures() -> None:
-    text = printed(*console.summary(made_summary()))
-    for figure in ("12,345", "77 never tagged", "4,321 distinct", "2 among 3 videos", "not known"):
-        assert figure in text
-    assert "meta.csv:7" in text
-    assert "unfinished" not in text
-    assert "duration" not in text  # none is known
-
-
-def test_summary_of_nothing() -> None:
-    none = Spread(0, float("nan"), float("nan"), float("nan"), float("nan"), ())
-    empty = made_summary(
-        complete=False,
-        videos=0,
-        languages=(),
-        categories=(),
-        tags=(),
-        rejects=(),
-        scores=none,
-        pairs_per_video=none,
-        frames_per_video=none,
-        title_characters=none,
-        tags_per_video=none,
-    )
-    text = printed(*console.summary(empty))
-    assert "unfinished" in text
-    assert "nan" not in text
-
-
-def test_bars_are_in_proportion() -> None:
-    lines = printed(*console.summary(made_summary(rejects=()))).splitlines()
-    [high] = [line for line in lines if "海" in line]
-    [half] = [line for line in lines if "not bold" in line]
-    [rare] = [line for line in lines if "rare" in line]
-    assert (high.count("█"), half.count("█"), rare.count("█")) == (24, 12, 1)
-
-
 def test_nothing_that_a_user_wrote_is_obeyed() -> None:
-    text = printed(*console.summary(made_summary()), console.hits(None, [Hit(ESCAPE, 0.5)]))
+    finding = Finding(ESCAPE, "note", ESCAPE, ESCAPE)
+    text = printed(console.hits(None, [Hit(ESCAPE, 0.5)]), console.finding(finding))
     assert "\x1b" not in text
     assert "\x07" not in text
-    assert text.count("[bold]not bold[/]") == 3
+    assert text.count("[bold]not bold[/]") >= 3
+
+
+def test_a_finding_fits_a_narrow_terminal() -> None:
+    found = Finding("disk /a/long/path/of/a/folder", "problem", "word " * 40, "do " * 30)
+    lines = printed(console.finding(found), width=80).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert "→ do" in "".join(lines)
+    assert lines[0].startswith("problem")
+    assert "→" not in printed(console.finding(Finding("a", "ok", "well")))
 
 
 def evaluation(**changes: object) -> Evaluation:

@@ -35,19 +35,33 @@ NAMES = [
 ]
 COMMANDS = {
     "ingest": [
-        *["SOURCE", "CORPUS", "--encoder", "--size", "--mean", "--std", "--output", "--resize"],
+        *["SOURCE", "CORPUS", "--encoder", "--encoder-precision", "--size", "--mean", "--std"],
+        *["--output", "--resize", "--audio", "--asr", "--ocr"],
         *["--tokenizer", "--pairs", "--tag-list", "--strict", "--workers"],
+        *["--fetch", "--fetch-private", "--fetch-max-mb", "--fetch-seconds", "--keep", "--update"],
     ],
-    "inspect": ["CORPUS", "--html", "--sample", "--verify"],
+    "reencode": [
+        *["CORPUS", "--encoder", "--encoder-precision", "--size", "--mean", "--std", "--output"],
+        *["--resize", "--name", "--restart", "--strict", "--workers"],
+    ],
+    "compact": ["CORPUS"],
+    "inspect": [
+        *["CORPUS", "--html", "--sample", "--duplicates", "--no-duplicates", "--threshold"],
+        *["--rejects", "--json", "--verify"],
+    ],
+    "doctor": ["PATHS", "--folder", "--offline", "--json"],
     "pretrain": [
-        *["CORPUS", "RUN", "--recipe", "--size", "--init", "--seed", "--set", "--restart"],
-    ],
-    "finetune": [
-        *["CORPUS", "RUN", "--from", "--recipe", "--size", "--init", "--seed", "--set"],
+        *["CORPUS", "RUN", "--recipe", "--size", "--init", "--seed", "--features", "--set"],
         "--restart",
     ],
-    "embed": ["CHECKPOINT", "CORPUS", "VECTORS", "--parts", "--backend"],
-    "evaluate": ["VECTORS", "--corpus", "--split", "--json"],
+    "finetune": [
+        *["CORPUS", "RUN", "--from", "--recipe", "--size", "--init", "--seed", "--features"],
+        *["--set", "--restart"],
+    ],
+    "embed": ["CHECKPOINT", "CORPUS", "VECTORS", "--parts", "--backend", "--without"],
+    "evaluate": [
+        *["VECTORS", "--corpus", "--split", "--without", "--ablation", "--backend", "--json"]
+    ],
     "fuse": ["MEMBERS", "--out", "--weights", "--size", "--method"],
     "search": ["VECTORS", "--id", "--title", "-k", "--k", "--corpus", "--json"],
     "submit": ["SUBMISSION", "--vectors", "--data", "--check", "--strict"],
@@ -139,7 +153,8 @@ def test_the_commands_are_these():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_options_of_a_command_are_these(command):
     arguments = app[command].assemble_argument_collection()
-    assert [name for argument in arguments for name in argument.names] == COMMANDS[command]
+    names = [name for argument in arguments for name in argument.names]
+    assert [name for name in names if name != "*"] == COMMANDS[command]  # a group's own name
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -32,7 +32,7 @@ def test_taking_a_span():
     assert torch.equal(part.token_ids, whole.token_ids[4:14])
     assert part.tag_counts.tolist() == [-1, 0]
     assert part.tag_positions.tolist() == []
-    assert part.sizes.tolist() == [[0, 5], [3, 7], [0, 0]]
+    assert part.sizes.tolist() == [[0, 5], [3, 7], [0, 0], [0, 0]]
     assert part.frame_mask is None
 
 
@@ -60,7 +60,7 @@ def test_taking_of_a_filled_batch():
     alone = fill(tagged_batch().take((2, 4)), config, PAD)
     for name, values in alone.tensors().items():
         assert torch.equal(getattr(filled, name), values), name
-    assert alone.sizes.tolist() == filled.sizes.tolist() == [[5, 5], [7, 7], [0, 1]]
+    assert alone.sizes.tolist() == filled.sizes.tolist() == [[5, 5], [7, 7], [0, 1], [0, 0]]
     assert alone.real_positions == 5 + 1 + 7 + 5
 
 
@@ -71,6 +71,6 @@ def test_pinned_and_moved_to_a_gpu(monkeypatch):
     pinned = whole.pinned()
     assert all(values.is_pinned() for values in pinned.tensors().values())
     moved = pinned.to("cuda")
-    assert moved.sizes.tolist() == [[3, 0, 5, 1], [4, 3, 7, 5], [2, 0, 0, 1]]
+    assert moved.sizes.tolist() == [[3, 0, 5, 1], [4, 3, 7, 5], [2, 0, 0, 1], [0] * 4]
     for name, values in whole.tensors().items():
         assert torch.equal(getattr(moved, name).cpu(), values), name

@@ -10,7 +10,20 @@ from cyclopts import App
 from rich.text import Text
 
 from vidvec import __version__
-from vidvec.cli import bench, competition, data, download, run, submit, tools, train, vectors
+from vidvec.cli import (
+    bench,
+    competition,
+    data,
+    doctor,
+    download,
+    encoders,
+    run,
+    sources,
+    submit,
+    tools,
+    train,
+    vectors,
+)
 from vidvec.cli.shared import err
 from vidvec.errors import VidvecError
 from vidvec.pipeline.child import bind_to_parent
@@ -23,7 +36,10 @@ app = App(
 )
 # In the order of ``vidvec --help``.
 app.command(data.ingest)
+app.command(encoders.reencode)
+app.command(sources.compact)
 app.command(data.inspect)
+app.command(doctor.doctor)
 app.command(train.pretrain)
 app.command(train.finetune)
 app.command(vectors.embed)

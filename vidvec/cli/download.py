@@ -64,8 +64,9 @@ def _models(sources: tuple[str, ...]) -> dict[tuple[str, Kind], list[str]]:
 
 def _starts(source: str) -> list[str]:
     """What a recipe, or each recipe of a plan, starts from; else the source, a model's name."""
-    from vidvec.config import find_recipe, is_plan, load_recipe
+    from vidvec.config import load_recipe
     from vidvec.pipeline.plan import load_plan
+    from vidvec.recipe_files import find_recipe, is_plan
 
     try:
         path = find_recipe(source)
@@ -104,7 +105,7 @@ def _show(found: Download, askers: list[str]) -> None:
 
 def _hint(sources: tuple[str, ...], error: VidvecError) -> str:
     """For a name that may have been meant for a recipe's."""
-    from vidvec.config import recipe_names
+    from vidvec.recipe_files import recipe_names
 
     known = recipe_names()
     for source in sources:

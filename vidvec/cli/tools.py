@@ -105,7 +105,7 @@ def check_reference(
 
 def recipes() -> None:
     """List the recipes that come with vidvec."""
-    from vidvec.config import recipe_names
+    from vidvec.recipe_files import recipe_names
 
     for name in recipe_names():
         out.print(name, highlight=False)

@@ -25,6 +25,7 @@ def pretrain(
     size: Literal["tiny", "small", "base", "large"] | None = None,
     init: str | None = None,
     seed: int | None = None,
+    features: str = "",
     settings: SetOption = [],  # noqa: B006 - never changed
     restart: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -38,6 +39,8 @@ def pretrain(
         init: Hugging Face BERT or ModernBERT (name or folder) to start from; its shape wins
             over --size.
         seed: Of weights, masks and order.
+        features: Feature set of the corpus (vidvec reencode) to learn from, instead of its own
+            frames. What is made from this run finds the set by itself.
         settings: Settings over the recipe's, such as --set pretrain.epochs=5.
         restart: Throw away what the run has and begin again.
     """
@@ -46,7 +49,7 @@ def pretrain(
     settled = settle(recipe, size, init, seed, settings)
     _restart(run, restart)
     with _training("pretrain") as on_step:
-        report = train(corpus, run, settled, on_step)
+        report = train(corpus, run, settled, on_step, features=features)
     _trained(report, run)
 
 
@@ -60,6 +63,7 @@ def finetune(
     size: Literal["tiny", "small", "base", "large"] | None = None,
     init: str | None = None,
     seed: int | None = None,
+    features: str = "",
     settings: SetOption = [],  # noqa: B006 - never changed
     restart: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -73,19 +77,20 @@ def finetune(
         size: Shape of a new model.
         init: Hugging Face BERT or ModernBERT (name or folder) for a new model.
         seed: Of order and dropout (and of a new model's weights).
+        features: Feature set of the corpus for a new model; --from finds its own.
         settings: Settings over the recipe's, such as --set finetune.epochs=3.
         restart: Throw away what the run has and begin again.
     """
     from vidvec.model.weights import checkpoint_folder
     from vidvec.train.finetune import finetune as train
 
-    if start is not None and (size or init):
-        raise UsageError("--size and --init shape a new model; --from brings its own")
+    if start is not None and (size or init or features):
+        raise UsageError("--size, --init and --features are for a new model; --from brings its own")
     default = str(checkpoint_folder(start) / "recipe.toml") if start else "base"
     settled = settle(recipe or default, size, init, seed, settings)
     _restart(run, restart)
     with _training("finetune") as on_step:
-        report = train(corpus, run, settled, start, on_step)
+        report = train(corpus, run, settled, start, on_step, features=features)
     _trained(report, run)
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from vidvec.cli.shared import NumbersOption, out, print_json, progress
 from vidvec.errors import UsageError
+
+if TYPE_CHECKING:
+    from vidvec.config import Backend, Modality
+    from vidvec.embed.evaluate import Evaluation
+
+WithoutOption = Annotated[
+    list[Literal["frames", "audio", "title", "speech", "screen"]],
+    Parameter(negative="", consume_multiple=True),
+]
 
 
 def embed(
@@ -19,6 +28,7 @@ def embed(
     *,
     parts: Annotated[list[str], Parameter(negative="", consume_multiple=True)] = [],  # noqa: B006 - never changed
     backend: Literal["auto", "float32", "bf16", "int8"] = "auto",
+    without: WithoutOption = [],  # noqa: B006 - never changed
 ) -> None:
     """Turn every video of a corpus into a vector; started again, it carries on.
 
@@ -29,6 +39,7 @@ def embed(
         parts: Only videos from these folders of the source, such as pairwise test_a test_b.
         backend: How products are computed: float32, bf16, or on a CPU int8; auto takes bf16 on a
             GPU that has it. For int8 and bf16 it is said what they cost on a sample.
+        without: Read none of these of any video: frames, audio, title, speech, screen.
     """
     from vidvec import console
     from vidvec.data.corpus import Corpus
@@ -36,7 +47,9 @@ def embed(
     from vidvec.embed.embedder import embed as run
 
     with progress("embed") as update:
-        count = run(checkpoint, corpus, vectors, update, parts=parts, backend=backend)
+        count = run(
+            checkpoint, corpus, vectors, update, parts=parts, backend=backend, without=without
+        )
     out.print(f"{vectors}: {count} vectors", highlight=False)
     if backend in ("int8", "bf16"):
         loss = backend_loss(checkpoint, Corpus(corpus), backend)
@@ -47,32 +60,92 @@ def evaluate(
     *vectors: Path,
     corpus: Path,
     split: Literal["clean", "published", "all"] = "clean",
+    without: WithoutOption = [],  # noqa: B006 - never changed
+    ablation: Annotated[bool, Parameter(negative="")] = False,
+    backend: Literal["auto", "float32", "bf16", "int8"] = "auto",
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Compare cosines with the corpus's scores: Spearman, Pearson, MSE, with 95 % intervals.
 
     Args:
-        vectors: Folders of vectors.
+        vectors: Folders of vectors; or runs and checkpoints, of which the pairs' videos are
+            embedded in memory.
         corpus: The corpus with the scored pairs.
         split: Which pairs: clean (no video shared with training), published (the 2021 split, which
             leaks), or all.
+        without: Of runs and checkpoints: read none of these of any video: frames, audio, title,
+            speech, screen.
+        ablation: Of runs and checkpoints: what each of these adds, by leaving each out and by
+            each alone, with intervals of the difference.
+        backend: Of runs and checkpoints: as in vidvec embed.
         as_json: Print JSON.
     """
     from dataclasses import asdict
 
     from vidvec import console
-    from vidvec.data.corpus import Corpus
-    from vidvec.embed.evaluate import evaluate as measure
-    from vidvec.embed.vectors import Vectors
+    from vidvec.model.weights import is_model
 
     if not vectors:
         raise UsageError("nothing to evaluate: give at least one folder of vectors")
-    pairs = Corpus(corpus).pairs()
-    table = [(str(path), measure(Vectors(path), pairs, split)) for path in vectors]
+    if without and ablation:
+        raise UsageError("--ablation leaves out one after the other: give it without --without")
+    made = [path for path in vectors if not is_model(path)]
+    if made and (without or ablation):
+        option = "--ablation" if ablation else "--without"
+        raise UsageError(
+            f"{made[0]} is no run and no checkpoint: with {option} videos are embedded anew, which "
+            "takes a model"
+        )
+    if ablation:
+        _ablation(vectors, corpus, split, backend, as_json)
+        return
+    table = _evaluations(vectors, corpus, split, without, backend)
     if as_json:
         print_json({name: asdict(figures) for name, figures in table})
     else:
         out.print(console.evaluations(table))
+
+
+def _evaluations(
+    paths: tuple[Path, ...], folder: Path, split: str, without: list[Modality], backend: Backend
+) -> list[tuple[str, Evaluation]]:
+    """Name and figures of each folder of vectors and each model."""
+    from vidvec.data.corpus import Corpus
+    from vidvec.embed.ablation import evaluate_model
+    from vidvec.embed.evaluate import evaluate as measure
+    from vidvec.embed.vectors import Vectors
+    from vidvec.model.weights import is_model
+
+    corpus = Corpus(folder)
+    named = f" without {', '.join(without)}" if without else ""
+    table = []
+    for path in paths:
+        if is_model(path):
+            figures = evaluate_model(path, corpus, split, without=without, backend=backend)
+        else:
+            figures = measure(Vectors(path), corpus.pairs(), split)
+        table.append((f"{path}{named}", figures))
+    return table
+
+
+def _ablation(
+    paths: tuple[Path, ...], folder: Path, split: str, backend: Backend, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from vidvec import console
+    from vidvec.data.corpus import Corpus
+    from vidvec.embed.ablation import ablate
+
+    found = {}
+    for path in paths:
+        with progress(f"ablation of {path}", transient=True) as update:
+            found[str(path)] = ablate(path, Corpus(folder), split, backend=backend, progress=update)
+    if as_json:
+        print_json({name: asdict(ablation) for name, ablation in found.items()})
+        return
+    for name, ablation in found.items():
+        out.print(console.ablation(name, ablation))
 
 
 def fuse(
@@ -122,7 +195,7 @@ def search(
 
     from vidvec import console
     from vidvec.embed.vectors import Vectors
-    from vidvec.search.index import ExactIndex, corpus_of, encode_titles
+    from vidvec.search.index import ExactIndex, corpus_of, encode_titles, gone_ids
 
     if (id is None) == (title is None):
         raise UsageError("give either --id or --title")
@@ -130,7 +203,8 @@ def search(
         raise UsageError(f"-k {k}: expected 1 or more")
     if title is not None and not title.strip():
         raise UsageError("--title is empty: give words to look for")
-    index = ExactIndex(Vectors(vectors))
+    opened, shown = Vectors(vectors), corpus_of(vectors, corpus)
+    index = ExactIndex(opened, gone_ids(shown, opened, own=corpus is None))
     if id is not None:
         hits = index.like([id], k)[0]
     else:
@@ -138,4 +212,6 @@ def search(
     if as_json:
         print_json([asdict(hit) for hit in hits])
         return
-    out.print(console.hits(corpus_of(vectors, corpus), hits))
+    out.print(console.hits(shown, hits))
+    if index.left_out:
+        out.print(f"{index.left_out} videos that are gone from the source are left out")

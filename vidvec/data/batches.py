@@ -1,23 +1,29 @@
-"""Flat batches: rows of a corpus to frames and tokens side by side, in a seeded order."""
+"""Flat batches: rows of a corpus to frames, audio and tokens side by side, in a seeded order."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import closing
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from vidvec import storage
-from vidvec.config import ModelConfig
+from vidvec.config import Modality, ModelConfig
 from vidvec.data.corpus import Corpus
 from vidvec.data.sampling import sample_positions
+from vidvec.data.texts import COLUMNS, TextLayout, TextTokens, ranges, text_tokens
 from vidvec.data.tokenizer import TitleTokenizer
 from vidvec.records import Batch
 
@@ -27,100 +33,19 @@ Result = TypeVar("Result")
 # Batches are cut from windows of this many, sorted by length inside: long enough to make lengths
 # alike, short enough that an epoch stays a shuffle.
 WINDOW_BATCHES = 50
-TITLES_AT_ONCE = 50_000
-
-
-def title_tokens(
-    corpus: Corpus, tokenizer: TitleTokenizer
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Token ids of all titles without special tokens, kept beside the corpus once computed.
-
-    Returns:
-        Ids (ΣT,) int32 in row order, and offsets (videos + 1,) int64.
-    """
-    name = f"{tokenizer.fingerprint}-{len(corpus)}.arrow"
-    path = corpus.path / "tokens" / name
-    if path.is_file():
-        columns = pa.ipc.open_file(pa.memory_map(str(path))).read_all().column("token_ids")
-        ids = [chunk.values.to_numpy() for chunk in columns.chunks]
-        counts = [np.diff(chunk.offsets.to_numpy()) for chunk in columns.chunks]
-    else:
-        ids, counts = _tokenize(corpus, tokenizer, path)
-    offsets = np.concatenate([[0], np.cumsum(np.concatenate([[], *counts]))]).astype(np.int64)
-    return np.concatenate([np.zeros(0, np.int32), *ids]), offsets
-
-
-def _tokenize(
-    corpus: Corpus, tokenizer: TitleTokenizer, path: Path
-) -> tuple[list[NDArray[np.int32]], list[NDArray[np.int64]]]:
-    titles = corpus.column("title")
-    ids: list[NDArray[np.int32]] = []
-    counts: list[NDArray[np.int64]] = []
-    for start in range(0, len(titles), TITLES_AT_ONCE):
-        some = tokenizer.encode(titles.slice(start, TITLES_AT_ONCE).to_pylist())
-        ids.append(some[0])
-        counts.append(some[1])
-    try:
-        with (
-            storage.atomic_path(path) as temporary,
-            pa.OSFile(str(temporary), "wb") as sink,
-            pa.ipc.new_file(sink, pa.schema([("token_ids", pa.list_(pa.int32()))])) as writer,
-        ):
-            for some_ids, some_counts in zip(ids, counts, strict=True):
-                offsets = np.concatenate([[0], np.cumsum(some_counts)]).astype(np.int32)
-                writer.write_batch(
-                    pa.record_batch([pa.ListArray.from_arrays(offsets, some_ids)], ["token_ids"])
-                )
-    except OSError:
-        pass  # a corpus on a read-only disk: the ids are in memory, only the cache is not kept
-    return ids, counts
-
-
-def _ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The indices start, start + 1, …, start + count − 1 of every range, one after the other."""
-    ends = np.cumsum(counts)
-    within = np.arange(int(ends[-1]) if len(ends) else 0, dtype=np.int64)
-    return within + np.repeat(starts - (ends - counts), counts)
-
-
-class TitleLayout:
-    """How one model surrounds a title with special tokens, and how many tokens it leaves room for.
-
-    The published tokenizer call on ('', title) leaves a ``[SEP]`` between ``[CLS]`` and the title;
-    with the frames in front the title is tokenized alone (system.md, section 2).
-    """
-
-    def __init__(self, tokenizer: TitleTokenizer, config: ModelConfig) -> None:
-        special = tokenizer.special_ids
-        first = config.order == "cls_first"
-        self.lead = np.array([special["cls"], special["sep"]] if first else [special["cls"]])
-        self.end = special["sep"]
-        self.room = config.max_tokens - len(self.lead) - 1
-
-    @property
-    def extra(self) -> int:
-        """Special tokens a title."""
-        return len(self.lead) + 1
-
-    def surround(self, ids: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Token ids of titles (Σcounts,), title after title, with special tokens around each."""
-        width = len(self.lead)
-        starts = np.concatenate([[0], np.cumsum(counts + self.extra)])
-        tokens = np.empty(starts[-1], np.int64)
-        tokens[_ranges(starts[:-1] + width, counts)] = ids
-        tokens[(starts[:-1, None] + np.arange(width)).ravel()] = np.tile(self.lead, len(counts))
-        tokens[starts[1:] - 1] = self.end
-        return tokens
+# What may be left out beside frames and title, and with which probability where one of them is.
+_BESIDES: tuple[Modality, ...] = ("audio", "speech", "screen")
+BESIDES_SHARE = 0.5
 
 
 def _stack_frames(
-    frames: Sequence[NDArray[np.float16]], max_frames: int, width: int
+    frames: Sequence[NDArray[np.float16]], limit: int, width: int
 ) -> NDArray[np.float16]:
-    """(ΣF, D): each video's frames, thinned to ``max_frames``, one after the other."""
+    """(ΣF, D): each video's frames, thinned to ``limit``, one after the other."""
     parts = [np.zeros((0, width), np.float16)]
     for some in frames:
-        if len(some) > max_frames:
-            parts.append(some[sample_positions(len(some), max_frames)])
+        if len(some) > limit:
+            parts.append(some[sample_positions(len(some), limit)])
         elif len(some):
             parts.append(some)
     return np.concatenate(parts)
@@ -131,6 +56,9 @@ def assemble(
     titles: Sequence[NDArray[np.int32]],
     tokenizer: TitleTokenizer,
     config: ModelConfig,
+    *,
+    audio: Sequence[NDArray[np.float16]] = (),
+    texts: Mapping[Modality, Sequence[NDArray[np.int32]]] | None = None,
 ) -> Batch:
     """A batch of videos that are in no corpus.
 
@@ -138,17 +66,34 @@ def assemble(
         frames: (F, D) features of each video; F may be 0.
         titles: Token ids of each title, without special tokens.
         tokenizer, config: The model's.
+        audio: (A, K) features of each video, where the model reads audio; A may be 0.
+        texts: Token ids of each video's speech and screen text, where the model reads them.
     """
-    layout = TitleLayout(tokenizer, config)
-    counts = np.array([min(len(title), layout.room) for title in titles], np.int64)
-    ids = [title[:count] for title, count in zip(titles, counts, strict=True)]
-    frame_counts = np.array([min(len(some), config.max_frames) for some in frames], np.int64)
+    layout = TextLayout(tokenizer, config)
+    given = {"title": titles, **(texts or {})}
+    tokens: dict[Modality, TextTokens] = {}
+    for text in layout.rooms:
+        some = given.get(text, [np.zeros(0, np.int32)] * len(titles))
+        counts = np.array([min(len(ids), layout.rooms[text]) for ids in some], np.int64)
+        cut = [ids[:count] for ids, count in zip(some, counts, strict=True)]
+        tokens[text] = np.concatenate(cut), counts
+    heard: dict[str, Any] = {}
+    if config.reads_audio:
+        sounds = audio or [np.zeros((0, 0), np.float16)] * len(titles)
+        heard = {
+            "audio": torch.from_numpy(_stack_frames(sounds, config.max_audio, config.audio_size)),
+            "audio_counts": _counts(sounds, config.max_audio),
+        }
     return Batch(
         frames=torch.from_numpy(_stack_frames(frames, config.max_frames, config.frame_size)),
-        frame_counts=torch.from_numpy(frame_counts),
-        token_ids=torch.from_numpy(layout.surround(np.concatenate(ids), counts)),
-        token_counts=torch.from_numpy(counts + layout.extra),
+        frame_counts=_counts(frames, config.max_frames),
+        **layout.tensors(tokens),
+        **heard,
     )
+
+
+def _counts(frames: Sequence[NDArray[np.float16]], limit: int) -> torch.Tensor:
+    return torch.from_numpy(np.array([min(len(some), limit) for some in frames], np.int64))
 
 
 class BatchBuilder:
@@ -157,77 +102,126 @@ class BatchBuilder:
     Args:
         corpus: Where the rows are.
         tokenizer: The model's tokenizer.
-        config: The model's limits on frames and tokens and its sequence order.
+        config: The model's limits on frames, audio and tokens and its sequence order.
+        without: What is read of no video, as if none had it.
 
     Attributes:
-        frame_counts: (videos,) int64, frames that a batch takes of each video.
-        token_counts: (videos,) int64, title tokens with special tokens.
+        counts: (videos,) int64 for each modality that the model reads: frames, audio frames, words
+            without special tokens, that a batch takes of each video.
+        token_counts: (videos,) int64, tokens with special tokens.
     """
 
-    def __init__(self, corpus: Corpus, tokenizer: TitleTokenizer, config: ModelConfig) -> None:
-        self._corpus = corpus
-        self._layout = TitleLayout(tokenizer, config)
-        self._ids, self._offsets = title_tokens(corpus, tokenizer)
-        self._title_counts = np.minimum(np.diff(self._offsets), self._layout.room)
-        self._max_frames = config.max_frames
-        self._width = config.frame_size
-        self.frame_counts = np.minimum(corpus.frame_counts, config.max_frames)
-        self.token_counts = self._title_counts + self._layout.extra
+    def __init__(
+        self,
+        corpus: Corpus,
+        tokenizer: TitleTokenizer,
+        config: ModelConfig,
+        without: Collection[Modality] = (),
+    ) -> None:
+        self._corpus, self._config = corpus, config
+        self._layout = TextLayout(tokenizer, config)
+        self._tokens: dict[Modality, TextTokens] = {}
+        self.counts: dict[Modality, NDArray[np.int64]] = {
+            "frames": np.minimum(corpus.frame_counts, config.max_frames)
+        }
+        if config.reads_audio:
+            self.counts["audio"] = np.minimum(corpus.audio_counts, config.max_audio)
+        for text, room in self._layout.rooms.items():
+            # Titles are short, and one cache of them serves all models of a tokenizer.
+            cut = None if text == "title" else room
+            none = np.zeros(0, np.int32), np.zeros(len(corpus) + 1, np.int64)
+            read = text not in without
+            tokens = text_tokens(corpus, tokenizer, COLUMNS[text], cut) if read else none
+            self._tokens[text] = tokens
+            self.counts[text] = np.minimum(np.diff(self._tokens[text][1]), room)
+        for modality in set(without) & self.counts.keys():
+            self.counts[modality] = np.zeros_like(self.counts[modality])
+        self.token_counts = self._layout.lengths(
+            {text: self.counts[text] for text in self._layout.rooms}
+        )
         self._tag_positions, self._tag_counts = corpus.tag_positions()
         self._tag_starts = np.concatenate([[0], np.cumsum(np.maximum(self._tag_counts, 0))])
 
     @property
+    def frame_counts(self) -> NDArray[np.int64]:
+        """(videos,) frames that a batch takes of each video."""
+        return self.counts["frames"]
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
-        """(videos,) tokens and frames together."""
-        return self.frame_counts + self.token_counts
+        """(videos,) frames, audio frames and tokens together."""
+        return self.frame_counts + self.counts.get("audio", 0) + self.token_counts
 
     def build(
         self,
         rows: NDArray[np.int64],
-        without_frames: NDArray[np.bool_] | None = None,
-        without_title: NDArray[np.bool_] | None = None,
+        without: Mapping[Modality, NDArray[np.bool_]] | None = None,
     ) -> Batch:
         """The batch of these rows, in their order; tensors share no memory with the corpus.
 
         Args:
             rows: Of the corpus.
-            without_frames, without_title: (rows,) where to leave out what the video has.
+            without: (rows,) for some modalities, where to leave out what the video has.
         """
+        counts = {name: some[rows] for name, some in self.counts.items()}
+        for name, where in (without or {}).items():
+            counts[name] = np.where(where, 0, counts[name])
         tag_counts = self._tag_counts[rows]
-        tags = _ranges(self._tag_starts[rows], np.maximum(tag_counts, 0))
-        counts, frame_counts = self._title_counts[rows], self.frame_counts[rows]
-        if without_title is not None:
-            counts = np.where(without_title, 0, counts)
-        if without_frames is not None:
-            frame_counts = np.where(without_frames, 0, frame_counts)
-        ids = self._ids[_ranges(self._offsets[rows], counts)]
-        shown = rows[frame_counts > 0]
-        frames = [self._corpus.frames(int(row)) for row in shown]
+        tags = ranges(self._tag_starts[rows], np.maximum(tag_counts, 0))
+        tokens: dict[Modality, TextTokens] = {}
+        for text, (ids, offsets) in self._tokens.items():
+            tokens[text] = ids[ranges(offsets[rows], counts[text])], counts[text]
+        config, corpus = self._config, self._corpus
+        frames = [corpus.frames(int(row)) for row in rows[counts["frames"] > 0]]
+        heard: dict[str, Any] = {}
+        if "audio" in counts:
+            audio = [corpus.audio(int(row)) for row in rows[counts["audio"] > 0]]
+            heard = {
+                "audio": torch.from_numpy(
+                    _stack_frames(audio, config.max_audio, config.audio_size)
+                ),
+                "audio_counts": torch.from_numpy(counts["audio"]),
+            }
         return Batch(
-            frames=torch.from_numpy(_stack_frames(frames, self._max_frames, self._width)),
-            frame_counts=torch.from_numpy(frame_counts),
-            token_ids=torch.from_numpy(self._layout.surround(ids, counts)),
-            token_counts=torch.from_numpy(counts + self._layout.extra),
+            frames=torch.from_numpy(_stack_frames(frames, config.max_frames, config.frame_size)),
+            frame_counts=torch.from_numpy(counts["frames"]),
+            **self._layout.tensors(tokens),
             rows=torch.from_numpy(np.asarray(rows, np.int64)),
             tag_positions=torch.from_numpy(self._tag_positions[tags]),
             tag_counts=torch.from_numpy(tag_counts),
+            **heard,
         )
 
     def build_with_dropout(
         self, rows: NDArray[np.int64], rate: float, seed: int, step: int
     ) -> Batch:
-        """The batch of these rows, some read without their frames and some without their title.
+        """The batch of these rows, some read without a part of what they have; never without all.
+
+        Where a video has frames and title, at most one of the two is left out. Audio, speech and
+        screen text are each left out on their own, where frames or title are with probability
+        ``BESIDES_SHARE``: so the title alone and the frames alone come up too, as in a search with
+        words.
 
         Args:
             rows: Of the corpus.
-            rate: Probability of each, at most 0.5, where a video has both; never both at once.
+            rate: Probability of each, at most 0.5.
             seed, step: Fix the draw.
         """
         if not rate:
             return self.build(rows)
         drawn = np.random.default_rng([seed, step]).random(len(rows))
-        both = (self.frame_counts[rows] > 0) & (self._title_counts[rows] > 0)
-        return self.build(rows, both & (drawn < rate), both & (drawn >= 1 - rate))
+        has = {name: counts[rows] > 0 for name, counts in self.counts.items()}
+        without: dict[Modality, NDArray[np.bool_]] = {"frames": has["frames"] & (drawn < rate)}
+        without["title"] = has["title"] & (drawn >= 1 - rate)
+        besides = [name for name in _BESIDES if name in has]
+        if besides:
+            # A draw of its own, so that reading more changes nothing for frames and titles.
+            more = np.random.default_rng([seed, step, 1]).random((len(_BESIDES), len(rows)))
+            rates = np.where(without["frames"] | without["title"], BESIDES_SHARE, rate)
+            for name in besides:
+                without[name] = has[name] & (more[_BESIDES.index(name)] < rates)
+        left = np.any([has[name] & ~without[name] for name in has], axis=0)
+        return self.build(rows, {name: where & left for name, where in without.items()})
 
 
 def epoch_batches(

@@ -48,11 +48,13 @@ class ClassicEncoder:
         identity: Name, version, preprocessing and width, JSON-able.
         frame_size: D, 652.
         short_side: Pictures with a shorter side lose detail; a longer one is shrunk.
+        batch_size: Pictures are described one by one; any number will do.
         note: What to know when this encoder was not chosen on purpose.
     """
 
     frame_size = 96 + 192 + 128 + 236
     short_side = SIDE
+    batch_size = 32
     note = (
         "frames are described by colour, gradients and texture (classic, no learned weights); an "
         "image model says more about what is shown: onnx:FILE or hf:NAME"
@@ -63,6 +65,7 @@ class ClassicEncoder:
             "name": "classic",
             "revision": "1",
             "preprocessing": {"size": [SIDE, SIDE], "resize": "squash"},
+            "precision": "float32",
             "frame_size": self.frame_size,
         }
 

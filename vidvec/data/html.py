@@ -75,6 +75,17 @@ p { margin: .3rem 0 .8rem; max-width: 48rem; }
 .bar span { text-align: right; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .bar div { height: .75rem; border-radius: 2px; background: var(--accent); }
 .bar b { font-weight: 400; color: var(--soft); font-variant-numeric: tabular-nums; }
+.columns > .box { min-width: 0; }
+svg.chart { display: block; width: 100%; max-width: 30rem; height: auto; overflow: visible; }
+svg.chart text { font: 11px system-ui, sans-serif; fill: var(--soft); }
+svg.chart rect { fill: var(--accent); }
+svg.chart line { stroke: var(--line); }
+nav { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; margin: 1rem 0 0; font-size: .9rem; }
+a { color: var(--accent); }
+a:focus-visible, summary:focus-visible, .scroll:focus-visible {
+  outline: 2px solid var(--accent); outline-offset: 2px;
+}
+summary { cursor: pointer; color: var(--soft); font-size: .85rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th { text-align: left; color: var(--soft); font-weight: 500; }
@@ -140,9 +151,20 @@ def page(title: str, lead: str, *body: str, css: str = "") -> str:
     return f'<!doctype html>\n<html lang="en">{element("head", head)}{content}</html>\n'
 
 
-def section(heading: str, *parts: str) -> Html:
-    """A heading and what is under it."""
-    return element("section", element("h2", heading), *parts)
+def section(heading: str, *parts: str, anchor: str | None = None) -> Html:
+    """A heading and what is under it; ``anchor`` is what a link to it names."""
+    return element("section", element("h2", heading, id=anchor), *parts)
+
+
+def contents(sections: Sequence[tuple[str, str]]) -> Html:
+    """Links to sections of the page: (anchor, name)."""
+    links = [element("a", name, href=f"#{anchor}") for anchor, name in sections]
+    return element("nav", *links, aria_label="Sections")
+
+
+def folded(summary: str, *parts: str) -> Html:
+    """What is shown only when its summary is opened."""
+    return element("details", element("summary", summary), *parts)
 
 
 def figures(items: Sequence[tuple[str, str, str]]) -> Html:
@@ -180,12 +202,68 @@ def bars(heading: str, note: str, counts: Sequence[tuple[str, int]]) -> Html:
     )
 
 
+def histogram(heading: str, note: str, counts: Sequence[tuple[str, int]]) -> Html:
+    """A box with a column for each bin, in order, as an inline SVG.
+
+    Args:
+        heading: What is measured.
+        note: Its figures in words.
+        counts: Label and count of each bin; none: the note alone is shown.
+    """
+    picture = []
+    if counts:
+        picture.append(
+            element(
+                "svg",
+                *_columns(counts),
+                viewBox=f"0 0 {_CHART_WIDTH} {_CHART_BASE + 30}",
+                class_="chart",
+                role="img",
+                aria_label=f"{heading}: {note}",
+            )
+        )
+    words = element("p", note, class_="soft")
+    return element("div", element("h3", heading), words, *picture, class_="box")
+
+
+_CHART_WIDTH, _CHART_BASE = 360, 120
+
+
+def _columns(counts: Sequence[tuple[str, int]]) -> list[Html]:
+    """The columns, their labels as far as there is room, and the count of the highest."""
+    step = _CHART_WIDTH / len(counts)
+    highest = max(range(len(counts)), key=lambda place: counts[place][1])
+    most = max(1, counts[highest][1])
+    # Labels that would run into one another are left out; each column also has its own as title.
+    every = max(1, -(-max(len(label) for label, _ in counts) * 7 // int(step)))
+    base = _CHART_BASE
+    parts = [element("line", x1=0, x2=_CHART_WIDTH, y1=base + 0.5, y2=base + 0.5)]
+    for place, (label, count) in enumerate(counts):
+        height = max(1.5 if count else 0.0, (base - 16) * count / most)
+        middle = f"{(place + 0.5) * step:.1f}"
+        parts.append(
+            element(
+                "rect",
+                element("title", f"{label}: {count:,}"),
+                x=f"{(place + 0.08) * step:.1f}",
+                y=f"{base - height:.1f}",
+                width=f"{0.84 * step:.1f}",
+                height=f"{height:.1f}",
+            )
+        )
+        if place == highest:
+            parts.append(element("text", f"{count:,}", x=middle, y=11, text_anchor="middle"))
+        if place % every == 0:
+            parts.append(element("text", label, x=middle, y=base + 18, text_anchor="middle"))
+    return parts
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Html:
     """A box with a table, which scrolls where the screen is narrow."""
     lines = [element("tr", *(element("td", cell) for cell in row)) for row in rows]
-    top = element("thead", element("tr", *(element("th", cell) for cell in head)))
+    top = element("thead", element("tr", *(element("th", cell, scope="col") for cell in head)))
     whole = element("table", top, element("tbody", *lines))
-    return element("div", whole, class_="box scroll")
+    return element("div", whole, class_="box scroll", tabindex=0)
 
 
 def film_strip(thumbnails: Sequence[bytes], label: str, limit: int = 8) -> Html:
@@ -198,10 +276,15 @@ def film_strip(thumbnails: Sequence[bytes], label: str, limit: int = 8) -> Html:
     """
     if not thumbnails:
         return element("div", "no pictures", class_="strip none")
-    shown = [thumbnails[int(place)] for place in sample_positions(len(thumbnails), limit)]
+    shown = chosen_pictures(thumbnails, limit)
     sources = ["data:image/jpeg;base64," + base64.b64encode(jpeg).decode() for jpeg in shown]
     pictures = [element("img", src=source, alt="") for source in sources]
     return element("div", *pictures, class_="strip", role="img", aria_label=label)
+
+
+def chosen_pictures(thumbnails: Sequence[bytes], limit: int) -> list[bytes]:
+    """At most ``limit`` pictures, spread over all of them."""
+    return [thumbnails[int(place)] for place in sample_positions(len(thumbnails), limit)]
 
 
 def video_card(video: Video, thumbnails: Sequence[bytes], *more: str, limit: int = 8) -> Html:

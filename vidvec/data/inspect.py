@@ -1,54 +1,37 @@
-"""What a corpus holds: counts, lengths, tags, scores, rejects, and a page that shows it.
+"""What a corpus holds: counts, lengths, scripts, tags, scores, rejects, and rows worth a look.
 
-Columns are counted by Arrow and NumPy as they lie in the mapped shards; nothing here walks over
-videos one by one except the few of a sample.
+Columns are counted by Arrow and NumPy as they lie in the mapped shards; nothing here reads frames
+or walks over videos one by one, except the few of a sample.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from vidvec.data import html
 from vidvec.data.corpus import Corpus
+from vidvec.data.duplicates import Duplicates
+from vidvec.data.scripts import count_scripts
+from vidvec.data.spread import Counts, Spread, spread
+from vidvec.data.tokenizer import load_tokenizer
 from vidvec.records import Reject
 
-Counts = tuple[tuple[str, int], ...]
-
 TOP = 20
-BINS = 12
 SCORE_BINS = 11
 # Scores given in steps have few values, and are counted value by value.
 MOST_DISTINCT_SCORES = 21
-EXAMPLES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How a measure is spread over the videos that have it; figures are NaN where none has.
-
-    Attributes:
-        count: How many values.
-        minimum, median, mean, maximum: Of the values.
-        histogram: Label and count of each bin, in order. Bins are wide enough for 99 % of the
-            values; the last one takes the few beyond, and its label then ends in ``+``.
-    """
-
-    count: int
-    minimum: float
-    median: float
-    mean: float
-    maximum: float
-    histogram: Counts
+EXAMPLES = 10
+# Lengths in tokens are taken from so many titles at most, which takes about a second.
+TOKENIZED = 100_000
+EXTREMES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +52,29 @@ class Summary:
         complete: Whether its last ingest ran to the end.
         frame_encoder: Identity of what made the frame features.
         videos: All of them.
-        with_frames, with_title, with_tags: Videos that have any; a title of blanks is none.
+        present: Videos that have each kind of information; a text of blanks is none.
+        together: Videos by which of frames, title, speech and screen text they have, most frequent
+            first.
         never_tagged: Videos whose tags nobody gave, unlike those tagged with nothing.
         languages, categories: Videos of each, most frequent first; the empty one where not known.
         category_count: Distinct categories known, where ``categories`` has only the top.
+        scripts: Titles by the script that most of their letters are in.
+        mixed_scripts: Titles with a fifth of their letters or more in a second script.
         frames_per_video, title_characters, tags_per_video: Over all videos.
+        title_tokens: In tokens of the corpus's tokenizer, over all videos or an even sample of
+            ``TOKENIZED``; of none where the corpus has no tokenizer yet.
+        speech_characters, screen_characters: Over the videos that have such a text.
         duration_seconds: Over the videos whose duration is known.
+        longest, shortest: Rows of a few, by duration, or by frames where no duration is known.
         tags: Videos that have each tag, most frequent first, the top only.
         tag_count: Distinct tags.
+        tags_once: Of these, how many a single video has.
+        tags_for_half: The fewest tags that are half of all that were given.
         tag_vocabulary_size: Tags that the tag objective knows.
+        repeated_titles: Titles that several videos have, without regard to case and blanks around;
+            most frequent first, the top only.
+        repeated_title_count: Distinct titles of this kind.
+        repeated_title_videos: Videos that have one of them.
         pairs: Scored pairs.
         scores: Of the pairs; one bin a value where there are few.
         pairs_per_video: Over the videos that are in a pair.
@@ -88,20 +85,31 @@ class Summary:
     complete: bool
     frame_encoder: dict[str, Any]
     videos: int
-    with_frames: int
-    with_title: int
-    with_tags: int
+    present: Counts
+    together: Counts
     never_tagged: int
     languages: Counts
     categories: Counts
     category_count: int
+    scripts: Counts
+    mixed_scripts: int
     frames_per_video: Spread
     title_characters: Spread
+    title_tokens: Spread
+    speech_characters: Spread
+    screen_characters: Spread
     duration_seconds: Spread
+    longest: tuple[int, ...]
+    shortest: tuple[int, ...]
     tags_per_video: Spread
     tags: Counts
     tag_count: int
+    tags_once: int
+    tags_for_half: int
     tag_vocabulary_size: int
+    repeated_titles: Counts
+    repeated_title_count: int
+    repeated_title_videos: int
     pairs: int
     scores: Spread
     pairs_per_video: Spread
@@ -114,31 +122,46 @@ def summarise(corpus: Corpus) -> Summary:
     Args:
         corpus: Open, complete or not.
     """
-    titles = corpus.column("title")
     tag_counts = pc.list_value_length(corpus.column("tags"))
     tags_per_video = _numbers(pc.fill_null(tag_counts, 0))
     tags = _tags(corpus, tags_per_video)
+    given = np.array([count for _, count in tags], np.int64)
     categories = _value_counts(corpus.column("category"))
+    scripts = count_scripts(corpus.column("title"))
+    repeated = _repeated_titles(corpus)
     scores, pairs_per_video = _pairs(corpus)
+    present = _present(corpus, tags_per_video)
+    order = _by_length(corpus)
     return Summary(
         path=corpus.path,
         complete=corpus.complete,
         frame_encoder=corpus.frame_encoder,
         videos=len(corpus),
-        with_frames=int((corpus.frame_counts > 0).sum()),
-        with_title=int((_numbers(pc.utf8_length(pc.utf8_trim_whitespace(titles))) > 0).sum()),
-        with_tags=int((tags_per_video > 0).sum()),
+        present=tuple((name, int(has.sum())) for name, has in present.items()),
+        together=_together(present),
         never_tagged=tag_counts.null_count,
         languages=_value_counts(corpus.column("language"))[:TOP],
         categories=categories[:TOP],
         category_count=sum(1 for name, _ in categories if name),
+        scripts=scripts.titles[:TOP],
+        mixed_scripts=scripts.mixed,
         frames_per_video=spread(corpus.frame_counts),
-        title_characters=spread(_numbers(pc.utf8_length(titles))),
+        title_characters=spread(_numbers(pc.utf8_length(corpus.column("title")))),
+        title_tokens=_title_tokens(corpus),
+        speech_characters=_characters(corpus, "speech_text"),
+        screen_characters=_characters(corpus, "screen_text"),
         duration_seconds=spread(_numbers(corpus.column("duration_seconds").drop_null())),
+        longest=tuple(order[::-1][:EXTREMES]),
+        shortest=tuple(order[: min(EXTREMES, max(0, len(order) - EXTREMES))]),
         tags_per_video=spread(tags_per_video),
         tags=tags[:TOP],
         tag_count=len(tags),
+        tags_once=int((given == 1).sum()),
+        tags_for_half=int(np.searchsorted(given.cumsum() * 2, given.sum()) + 1) if tags else 0,
         tag_vocabulary_size=len(corpus.tag_vocabulary),
+        repeated_titles=repeated[:TOP],
+        repeated_title_count=len(repeated),
+        repeated_title_videos=sum(count for _, count in repeated),
         pairs=scores.count,
         scores=scores,
         pairs_per_video=pairs_per_video,
@@ -146,8 +169,109 @@ def summarise(corpus: Corpus) -> Summary:
     )
 
 
+def as_json(summary: Summary, duplicates: Duplicates | None, corpus: Corpus) -> dict[str, Any]:
+    """A summary as JSON can hold it; rows are given by their videos' ids.
+
+    Args:
+        summary: Of the corpus.
+        duplicates: ``None`` where they were not looked for.
+        corpus: For the ids.
+    """
+
+    def ids(rows: tuple[int, ...]) -> list[str]:
+        return [corpus.video(row).id for row in rows]
+
+    found = None
+    if duplicates is not None:
+        found = asdict(duplicates)
+        for kind in ("exact", "near"):
+            groups = getattr(duplicates, kind)
+            found[kind] = [{"ids": ids(g.rows), "similarity": g.similarity} for g in groups]
+        found["still"] = ids(duplicates.still)
+    extremes = {"longest": ids(summary.longest), "shortest": ids(summary.shortest)}
+    return {**asdict(summary), "path": str(summary.path), **extremes, "duplicates": found}
+
+
 def _numbers(column: pa.ChunkedArray) -> NDArray[Any]:
     return column.to_numpy()
+
+
+def _has_text(corpus: Corpus, name: str) -> NDArray[np.bool_]:
+    """(videos,) whether a text is more than blanks."""
+    return _numbers(pc.utf8_length(pc.utf8_trim_whitespace(corpus.column(name)))) > 0
+
+
+def _characters(corpus: Corpus, name: str) -> Spread:
+    """Lengths of a text over the videos that have it."""
+    return spread(_numbers(pc.utf8_length(corpus.column(name)))[_has_text(corpus, name)])
+
+
+# What a model reads; the rest is learned from, or only shown.
+_READ = ("frames", "title", "speech text", "screen text")
+
+
+def _present(corpus: Corpus, tags_per_video: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+    """(videos,) by kind of information, whether a video has it."""
+    return {
+        "frames": corpus.frame_counts > 0,
+        "title": _has_text(corpus, "title"),
+        "speech text": _has_text(corpus, "speech_text"),
+        "screen text": _has_text(corpus, "screen_text"),
+        "tags": tags_per_video > 0,
+        "category": _has_text(corpus, "category"),
+        "language": _has_text(corpus, "language"),
+        "duration": _numbers(corpus.column("duration_seconds").is_valid()),
+    }
+
+
+def _together(present: dict[str, NDArray[np.bool_]]) -> Counts:
+    """How many videos have which of what a model reads, most frequent first."""
+    has = np.stack([present[name] for name in _READ])
+    codes, counts = np.unique((1 << np.arange(len(_READ))) @ has, return_counts=True)
+    names = [
+        " + ".join(name for bit, name in enumerate(_READ) if code >> bit & 1) or "nothing"
+        for code in codes.tolist()
+    ]
+    return _by_count(names, counts.tolist())
+
+
+def _title_tokens(corpus: Corpus) -> Spread:
+    """Lengths of titles in tokens, of an even sample where there are many."""
+    folder = corpus.path / "tokenizer"
+    if not (folder / "tokenizer.json").is_file():
+        return spread([])
+    titles = corpus.column("title")
+    if len(titles) > TOKENIZED:
+        titles = titles.take(pa.array(np.linspace(0, len(titles) - 1, TOKENIZED).astype(np.int64)))
+    return spread(load_tokenizer(folder).encode(titles.to_pylist())[1])
+
+
+def _by_length(corpus: Corpus) -> list[int]:
+    """Rows of a few of the shortest and of the longest, in this order, ties by row."""
+    column = corpus.column("duration_seconds")
+    lengths = _numbers(column.cast(pa.float64()))  # NaN where not known
+    rows = np.flatnonzero(np.isfinite(lengths))
+    if not len(rows):
+        lengths = corpus.frame_counts
+        rows = np.flatnonzero(lengths > 0)
+    ordered = rows[np.argsort(lengths[rows], kind="stable")]
+    if len(ordered) > 2 * EXTREMES:
+        ordered = np.concatenate([ordered[:EXTREMES], ordered[-EXTREMES:]])
+    return [int(row) for row in ordered]
+
+
+def _repeated_titles(corpus: Corpus) -> Counts:
+    """Titles of several videos as they are first written, with how many have them."""
+    titles = corpus.column("title")
+    plain = pc.utf8_lower(pc.utf8_trim_whitespace(titles))
+    counted = pc.value_counts(plain)
+    often = counted.filter(pc.greater(counted.field("counts"), 1))
+    named = _by_count(often.field("values").to_pylist(), often.field("counts").to_pylist())
+    repeated = [(title, count) for title, count in named if title]
+    shown = [
+        (titles[pc.index(plain, title).as_py()].as_py().strip(), n) for title, n in repeated[:TOP]
+    ]
+    return (*shown, *repeated[TOP:])
 
 
 def _by_count(values: list[str], counts: list[int]) -> Counts:
@@ -176,7 +300,7 @@ def _tags(corpus: Corpus, lengths: NDArray[np.int64]) -> Counts:
 def _pairs(corpus: Corpus) -> tuple[Spread, Spread]:
     """Spread of the scores, and of how many pairs each video is in."""
     pairs = corpus.pairs()
-    values = np.array([pair.score for pair in pairs])
+    values = np.array([pair.score for pair in pairs]) + 0.0  # of −0, 0
     distinct = np.unique(values)
     scores = spread(values, bins=SCORE_BINS)
     if 0 < len(distinct) <= MOST_DISTINCT_SCORES:
@@ -187,17 +311,23 @@ def _pairs(corpus: Corpus) -> tuple[Spread, Spread]:
     return scores, spread(pc.value_counts(videos).field("counts").to_numpy())
 
 
-def _rejects(corpus: Corpus) -> tuple[RejectSummary, ...]:
-    """Rejects by reason. Lines that the manifest does not count yet are left out."""
+def read_rejects(corpus: Corpus) -> Iterator[Reject]:
+    """What was left out, in the order it came; lines the manifest does not count are not there."""
     path = corpus.path / "rejects.jsonl"
     if not path.is_file():
-        return ()
+        return
+    left = corpus.manifest["rejects_bytes"]
     with path.open("rb") as file:
-        lines = file.read(corpus.manifest["rejects_bytes"]).splitlines()
+        while left > 0 and (line := file.readline(left)):
+            left -= len(line)
+            yield Reject(**json.loads(line))
+
+
+def _rejects(corpus: Corpus) -> tuple[RejectSummary, ...]:
+    """Rejects by reason."""
     counts: dict[str, int] = {}
     examples: dict[str, list[Reject]] = {}
-    for line in lines:
-        reject = Reject(**json.loads(line))
+    for reject in read_rejects(corpus):
         counts[reject.reason] = counts.get(reject.reason, 0) + 1
         some = examples.setdefault(reject.reason, [])
         if len(some) < EXAMPLES:
@@ -206,162 +336,8 @@ def _rejects(corpus: Corpus) -> tuple[RejectSummary, ...]:
     return tuple(RejectSummary(name, count, tuple(examples[name])) for name, count in ordered)
 
 
-def spread(values: ArrayLike, bins: int = BINS) -> Spread:
-    """Spread of (n,) numbers, in at most about ``bins`` bins of a round width."""
-    array = np.asarray(values)
-    if not len(array):
-        nan = float("nan")
-        return Spread(0, nan, nan, nan, nan, ())
-    whole = np.issubdtype(array.dtype, np.integer)
-    array = array.astype(np.float64)
-    return Spread(
-        count=len(array),
-        minimum=float(array.min()),
-        median=float(np.median(array)),
-        mean=float(array.mean()),
-        maximum=float(array.max()),
-        histogram=_histogram(array, bins, whole=whole),
-    )
-
-
-def _round_step(span: float, bins: int, *, whole: bool) -> float:
-    """The least width 1, 2 or 5 times a power of ten with which ``bins`` bins cover a span."""
-    if span <= 0:
-        return 1.0
-    power = 10.0 ** np.floor(np.log10(span / bins))
-    step = next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power * bins >= span * (1 - 1e-9))
-    return float(max(1.0, step) if whole else step)
-
-
-def _histogram(values: NDArray[np.float64], bins: int, *, whole: bool) -> Counts:
-    low, high = values.min(), np.quantile(values, 0.99, method="higher")
-    step = _round_step(high - low + whole, bins, whole=whole)
-    # Counted in steps, so that edges are whole numbers; what a division left short is made up for.
-    scaled = values / step + 1e-9
-    first = np.floor(scaled.min())
-    last = np.floor(high / step + 1e-9) + 1 if whole else np.ceil(high / step - 1e-9)
-    edges = np.arange(first, max(last, first + 1) + 1)
-    counts = np.histogram(np.minimum(scaled, edges[-1]), edges)[0]
-    labels = [_label(a * step, b * step, whole=whole) for a, b in pairwise(edges)]
-    if scaled.max() > edges[-1] + 2e-9:
-        labels[-1] = f"{edges[-2] * step:g}+"
-    return tuple(zip(labels, counts.tolist(), strict=True))
-
-
-def _label(low: float, high: float, *, whole: bool) -> str:
-    if whole:
-        return f"{low:.0f}" if high - low == 1 else f"{low:.0f}–{high - 1:.0f}"
-    return f"{low:.6g}–{high:.6g}"
-
-
 def sample_rows(corpus: Corpus, count: int, seed: int = 0) -> list[int]:
     """Rows of ``count`` videos drawn without replacement, ascending; all where there are fewer."""
     generator = np.random.default_rng(seed)
     rows = generator.choice(len(corpus), min(count, len(corpus)), replace=False)
     return sorted(int(row) for row in rows)
-
-
-def to_html(corpus: Corpus, summary: Summary, rows: Sequence[int]) -> str:
-    """A page that needs nothing but itself: figures, histograms, rejects, and some videos.
-
-    Args:
-        corpus: The corpus.
-        summary: Of it.
-        rows: Videos to show with film strip, title and tags.
-    """
-    cards = [html.video_card(corpus.video(row), corpus.thumbnails(row)) for row in rows]
-    state = "complete" if summary.complete else "unfinished: run its ingest again, it carries on"
-    return html.page(
-        f"Corpus {summary.path}",
-        f"{summary.videos:,} videos, {state}",
-        _figures(summary),
-        html.section("Lengths", _lengths(summary)),
-        html.section("Words", _words(summary)),
-        html.section("Scored pairs", _scores(summary)),
-        html.section("Left out", _left_out(summary)),
-        html.section(
-            f"{len(cards):,} of {summary.videos:,} videos",
-            html.element("div", *cards, class_="cards"),
-        ),
-    )
-
-
-def describe(measured: Spread) -> str:
-    """The figures of a spread on one line."""
-    if not measured.count:
-        return "none known"
-    values = (measured.minimum, measured.maximum, measured.median, measured.mean)
-    low, high, median, mean = (f"{round(value, 2):,.10g}" for value in values)
-    return f"{low} to {high}, median {median}, mean {mean}"
-
-
-def _figures(summary: Summary) -> html.Html:
-    def share(part: int) -> str:
-        return f"{part / summary.videos:.1%} of all" if summary.videos else ""
-
-    encoder = summary.frame_encoder
-    return html.figures(
-        [
-            ("videos", f"{summary.videos:,}", ""),
-            ("with frames", f"{summary.with_frames:,}", share(summary.with_frames)),
-            ("with a title", f"{summary.with_title:,}", share(summary.with_title)),
-            ("with tags", f"{summary.with_tags:,}", share(summary.with_tags)),
-            ("scored pairs", f"{summary.pairs:,}", ""),
-            ("frame encoder", str(encoder["name"]), f"{encoder['frame_size']} numbers a frame"),
-        ]
-    )
-
-
-def _lengths(summary: Summary) -> html.Html:
-    measures = {
-        "Frames a video": summary.frames_per_video,
-        "Title, characters": summary.title_characters,
-        "Duration, seconds": summary.duration_seconds,
-    }
-    boxes = [html.bars(name, describe(each), each.histogram) for name, each in measures.items()]
-    return html.element("div", *boxes, class_="columns")
-
-
-def _words(summary: Summary) -> html.Html:
-    tags = (
-        f"{summary.tag_count:,} distinct, {summary.tag_vocabulary_size:,} of them to be learned; "
-        f"a video has {describe(summary.tags_per_video)}; {summary.never_tagged:,} never tagged"
-    )
-    boxes = [
-        html.bars("Tags", tags, summary.tags),
-        html.bars("Categories", f"{summary.category_count:,} known", named(summary.categories)),
-        html.bars("Languages", "", named(summary.languages)),
-    ]
-    return html.element("div", *boxes, class_="columns")
-
-
-def named(counts: Counts) -> Counts:
-    """Counts with words for the empty label."""
-    return tuple((label or "not known", count) for label, count in counts)
-
-
-def _scores(summary: Summary) -> html.Html:
-    if not summary.pairs:
-        return html.element("p", "No scored pairs came along.", class_="soft")
-    videos = f"{summary.pairs_per_video.count:,} videos; {describe(summary.pairs_per_video)}"
-    boxes = [
-        html.bars("Scores", describe(summary.scores), summary.scores.histogram),
-        html.bars("Pairs a video", videos, summary.pairs_per_video.histogram),
-    ]
-    return html.element("div", *boxes, class_="columns")
-
-
-def _left_out(summary: Summary) -> html.Html:
-    if not summary.rejects:
-        return html.element("p", "Nothing was left out.", class_="soft")
-    rows = []
-    for left_out in summary.rejects:
-        lines = [
-            html.element("div", f"{reject.where} {reject.id}: {reject.detail}")
-            for reject in left_out.examples
-        ]
-        if left_out.count > len(lines):
-            more = f"and {left_out.count - len(lines):,} more in rejects.jsonl"
-            lines.append(html.element("div", more, class_="soft"))
-        rows.append([left_out.reason, f"{left_out.count:,}", html.join(*lines)])
-    return html.table(["reason", "records", "which"], rows)

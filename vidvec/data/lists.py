@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 from vidvec.data import corpus as store
 from vidvec.data.competition import read_id_list
+from vidvec.data.entries import GIVEN_TAGS
+from vidvec.data.pair_rows import PairRow
 from vidvec.data.pairs import iterate_pairs
 from vidvec.data.sources import Source
 from vidvec.data.tfrecord import read_tags
-from vidvec.data.writer import CorpusWriter, PairRow, stopped_by
+from vidvec.data.writer import CorpusWriter, stopped_by
 from vidvec.errors import FormatError, UsageError
 from vidvec.records import Pair, Reject
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from vidvec.data.ingest import IngestOptions
 
 MAX_TAGS = 10_000
-_GIVEN_TAGS = "--tag-list"  # the key of a tag list that was given; other lists go by their paths
 
 LocatedPairs = Iterable[tuple[str, Pair | Reject]]
 
@@ -66,7 +67,8 @@ def changed_lists(writer: CorpusWriter, source: Source, options: IngestOptions) 
     changed = {key for key, digest in _digests(source, options).items() if held.get(key) != digest}
     corpus = store.Corpus(writer.path, unfinished=True)
     for file in options.pairs:
-        if _new_pairs(corpus, corpus.pairs(), iterate_pairs(file))[0]:
+        held_pairs = [pair for pair, _ in writer.held_pairs()]
+        if _new_pairs(corpus, held_pairs, iterate_pairs(file))[0]:
             changed.add(_key(file))
     return sorted(changed)
 
@@ -133,7 +135,7 @@ class _Reading:
         """The tag vocabulary that the corpus is to have."""
         held: list[str] = self._writer.manifest["tag_vocabulary"]
         given, own = self._options.tag_list, self._source.tag_list
-        file, key = (given, _GIVEN_TAGS) if given else (own, _key(own) if own else "")
+        file, key = (given, GIVEN_TAGS) if given else (own, _key(own) if own else "")
         if file is None or (self._was_given() and key not in self._changed):
             only = len(self._writer.manifest["ingests"]) == 1
             fresh = not self._again and (not held or only)
@@ -147,7 +149,7 @@ class _Reading:
 
     def _was_given(self) -> bool:
         """Whether the vocabulary is of a tag list that was given, with an earlier run."""
-        return _GIVEN_TAGS in self._writer.entry.get("lists", {})
+        return GIVEN_TAGS in self._writer.entry.get("lists", {})
 
     def ids(self) -> None:
         """Finds listed ids of test videos that no record has, or that are listed twice."""
@@ -170,13 +172,14 @@ class _Reading:
         taken = {**self._writer.entry.get("lists", {}), **self._digests}
         own = self._source.tag_list
         if own and not self._options.tag_list and self._again and _key(own) in self._changed:
-            taken.pop(_GIVEN_TAGS, None)
+            taken.pop(GIVEN_TAGS, None)
         return taken
 
 
 def frequent_tags(corpus: store.Corpus, limit: int = MAX_TAGS) -> list[str]:
     """The corpus's most frequent tags, ties by name; a tag of one video only teaches nothing."""
-    counts = Counter(tag for tags in corpus.column("tags").to_pylist() for tag in set(tags or ()))
+    given = zip(corpus.column("tags").to_pylist(), corpus.gone.tolist(), strict=True)
+    counts = Counter(tag for tags, gone in given if not gone for tag in set(tags or ()))
     shared = [tag for tag, count in counts.items() if count > 1]
     return sorted(shared, key=lambda tag: (-counts[tag], tag))[:limit]
 
@@ -190,7 +193,7 @@ def _digests(source: Source, options: IngestOptions) -> dict[str, str]:
     files = [source.tag_list, source.labels, *source.id_lists, *options.pairs]
     digests = {_key(file): _digest(file) for file in files if file is not None}
     if options.tag_list is not None:
-        digests[_GIVEN_TAGS] = _digest(options.tag_list)
+        digests[GIVEN_TAGS] = _digest(options.tag_list)
     return digests
 
 

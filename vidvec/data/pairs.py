@@ -8,8 +8,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from vidvec.data.cells import read_batches, read_delimited, read_json_lines
 from vidvec.data.competition import is_number
-from vidvec.data.tables import read_batches, read_delimited, read_json_lines
 from vidvec.errors import BadRecord, FormatError
 from vidvec.records import Pair, Reject
 

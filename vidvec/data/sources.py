@@ -1,16 +1,23 @@
-"""What can be ingested: the competition's TFRecords, metadata tables, plain folders of videos."""
+"""What can be ingested: videos in folders, patterns, lists, tables, tars, datasets, TFRecords."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 from vidvec.data import competition
-from vidvec.data.tables import find_tables, read_folder, read_table
+from vidvec.data.access import VIDEO_SUFFIXES, Access, video_suffix
+from vidvec.data.addresses import is_url
+from vidvec.data.cells import LIST_SUFFIX, read_list
+from vidvec.data.dataset_folders import find_dataset
+from vidvec.data.stamps import stamped
+from vidvec.data.tables import file_row, find_tables, is_table, read_table
+from vidvec.data.tars import is_tar, read_tar
 from vidvec.data.tfrecord import read_tfrecords
+from vidvec.data.walk import Found, expand, fingerprint, fingerprint_of, is_pattern, list_folder
 from vidvec.errors import UsageError
 from vidvec.records import Reject, SourceRow
 
@@ -23,7 +30,8 @@ class Source:
 
     Attributes:
         path: Where it is.
-        kind: ``competition``, ``tfrecord``, ``table`` or ``folder``.
+        kind: ``competition``, ``tfrecord``, ``dataset``, ``table``, ``list``, ``tar``, ``pattern``
+            or ``folder``.
         fingerprint: Changes when a file that fixes the rows does (by name, size and time).
         read: Yields every row, each time anew.
         tag_list: File with the tag vocabulary that came along, or ``None``.
@@ -48,42 +56,129 @@ class Source:
         return path.relative_to(folder).as_posix() if inside else file.name
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, access: Access | None = None) -> Source:
     """Finds out what ``path`` is.
 
-    In a folder with TFRecords, ``tag_list.txt`` and ``label.tsv`` are taken from it (or from one
-    folder below) where they are there.
+    A file is a table, a list of paths (.txt), a tar, or TFRecords. In a folder these are looked
+    for in this order: TFRecords (with ``tag_list.txt`` and ``label.tsv`` from it or from one folder
+    below, where they are there), a dataset of Hugging Face, tables named meta, metadata, videos or
+    index, video files, tars. What is no file and no folder is a pattern, with ``*``, ``?``, ``**``
+    or braces as in ``{000..012}``.
+
+    Args:
+        path: Of the source.
+        access: Lends videos that are no files on this disk; ``None``: with its default options.
 
     Raises:
         UsageError: There is nothing to ingest at ``path``.
+        FormatError: A dataset's description is damaged.
     """
-    if not path.exists():
+    access = access or Access()
+    if path.is_dir():
+        source = _folder_source(path, access)
+    elif path.exists():
+        source = _file_source(path, access)
+    elif is_pattern(str(path)):
+        source = _pattern_source(path, access)
+    else:
         raise UsageError(f"source {path} does not exist")
-    records = _tfrecords(path)
-    if records:
-        return _tfrecord_source(path, records)
-    tables = find_tables(path)
+    return replace(source, read=lambda: stamped(source.read()))
+
+
+def _file_source(path: Path, access: Access) -> Source:
+    if ".tfrecord" in path.name:
+        return _tfrecord_source(path, [path])
+    if is_table(path.name) or (path.suffix.lower() == LIST_SUFFIX and _is_list(path)):
+        kind = "table" if is_table(path.name) else "list"
+        read = partial(read_table, path, access=access)
+        return Source(path, kind, fingerprint_of([path]), read)
+    if is_tar(path.name):
+        read = partial(read_tar, path, access, path.name)
+        return Source(path, "tar", fingerprint_of([path]), read)
+    raise UsageError(
+        f"source {path} is no table: expected .csv, .tsv, .jsonl, .parquet, .arrow, .tfrecords, "
+        ".tar, .tar.gz, a .txt with a path or URL a line, or a folder"
+    )
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a text is one of paths and URLs: a line near its beginning looks like one."""
+    lines = (str(cells["file"]) for _, cells in islice(read_list(path), 100))
+    return any(
+        is_url(line) or video_suffix(line) or (path.parent / line).is_file() for line in lines
+    )
+
+
+def _folder_source(path: Path, access: Access) -> Source:
+    files = list_folder(path)
+    if any(".tfrecord" in file.name for file in files):
+        records = competition.record_files(path)
+        # Part by part: the manifest of a corpus counts the videos of each, and no more.
+        return _tfrecord_source(path, sorted(records, key=lambda file: (_part(file, path), file)))
+    dataset = find_dataset(path, files)
+    if dataset:
+        mark = fingerprint(path, [file for _, file in dataset])
+        return Source(path, "dataset", mark, partial(_split_rows, path, dataset, access))
+    tables = find_tables(files)
     if tables:
-        return Source(path, "table", _fingerprint(tables), lambda: _chain(tables, read_table))
-    if path.is_file():
-        raise UsageError(
-            f"source {path} is no table: expected .csv, .tsv, .jsonl, .parquet, .arrow, .tfrecords "
-            "or a folder"
-        )
-    files = [row.file for row in read_folder(path) if row.file is not None]
-    if not files:
+        read = partial(_table_rows, path, tables, access)
+        return Source(path, "table", fingerprint(path, tables), read)
+    source = _files_source(path, path, files, access)
+    if source is None:
         raise UsageError(
             f"nothing to ingest in {path}: no TFRecords, no table (meta.csv, meta.jsonl, "
-            "meta.parquet), no video files"
+            "meta.parquet), no video files, no tars"
         )
-    return Source(path, "folder", _fingerprint(files), lambda: read_folder(path))
+    return source
 
 
-def _tfrecords(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path] if ".tfrecord" in path.name else []
-    # Part by part: the manifest of a corpus counts the videos of each, and no more.
-    return sorted(competition.record_files(path), key=lambda file: (_part(file, path), file))
+def _pattern_source(path: Path, access: Access) -> Source:
+    folder, files = expand(str(path))
+    tables = [file for file in files if is_table(file.name)]
+    if tables and len(tables) == len(files):
+        read = partial(_table_rows, folder, tables, access)
+        return Source(path, "table", fingerprint(folder, tables), read)
+    source = _files_source(path, folder, files, access)
+    if source is None:
+        raise UsageError(
+            f"nothing to ingest: no video file, tar or table matches {path} ({len(files)} files)"
+        )
+    return source if source.kind == "tar" else replace(source, kind="pattern")
+
+
+def _files_source(
+    path: Path, folder: Path, files: Sequence[Found], access: Access
+) -> Source | None:
+    """The videos among files or, where there are none, the tars."""
+    videos = [file for file in files if file.suffix in VIDEO_SUFFIXES]
+    if videos:
+        mark = fingerprint(folder, videos)
+        return Source(path, "folder", mark, partial(_file_rows, folder, videos))
+    tars = [file for file in files if is_tar(file.name)]
+    if not tars:
+        return None
+    return Source(path, "tar", fingerprint(folder, tars), partial(_tar_rows, folder, tars, access))
+
+
+def _file_rows(folder: Path, files: Sequence[Found]) -> Iterator[Row]:
+    return (file_row(folder, file.path, file.version) for file in files)
+
+
+def _table_rows(folder: Path, tables: Sequence[Found], access: Access) -> Iterator[Row]:
+    for table in tables:
+        yield from read_table(folder / table.path, access=access, name=table.path)
+
+
+def _split_rows(folder: Path, tables: Sequence[tuple[str, Found]], access: Access) -> Iterator[Row]:
+    seen: set[str] = set()
+    for split, table in tables:
+        for row in read_table(folder / table.path, access=access, name=table.path, seen=seen):
+            yield row if isinstance(row, Reject) else replace(row, part=split)
+
+
+def _tar_rows(folder: Path, tars: Sequence[Found], access: Access) -> Iterator[Row]:
+    for tar in tars:
+        yield from read_tar(folder / tar.path, access, tar.path)
 
 
 def _tfrecord_source(path: Path, records: list[Path]) -> Source:
@@ -93,7 +188,7 @@ def _tfrecord_source(path: Path, records: list[Path]) -> Source:
         return Source(
             path,
             "tfrecord",
-            _fingerprint(records),
+            fingerprint_of(records),
             lambda: _located(records, path),
             tag_list,
             competition.find_beside(folder, competition.LABELS),
@@ -102,7 +197,7 @@ def _tfrecord_source(path: Path, records: list[Path]) -> Source:
     return Source(
         path,
         "competition",
-        _fingerprint(records),
+        fingerprint_of(records),
         lambda: map(_numbered, _located(records, path)),
         tag_list,
         competition.find_labels(path),
@@ -117,11 +212,6 @@ def _numbered(row: Row) -> Row:
         return row
     detail = f"the id is {row.video.id!r:.60}, expected a whole number"
     return Reject(row.where, row.video.id, "bad-id", detail)
-
-
-def _chain(files: Sequence[Path], read: Callable[[Path], Iterator[Row]]) -> Iterator[Row]:
-    for file in files:
-        yield from read(file)
 
 
 def _part(file: Path, source: Path) -> str:
@@ -143,11 +233,3 @@ def _located(files: Sequence[Path], source: Path) -> Iterator[Row]:
                 yield replace(row, where=where)
             else:
                 yield replace(row, where=where, part=part)
-
-
-def _fingerprint(files: Sequence[Path]) -> str:
-    facts = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        facts.update(f"{file.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return facts.hexdigest()[:16]

@@ -1,10 +1,14 @@
 """Tables of videos (CSV, JSON lines, Parquet, Arrow), and folders of videos without a table.
 
-Columns; one of ``id`` and ``file`` is required, unknown ones are ignored:
+Columns; one of ``id``, ``file``, ``url`` and ``video`` is required, unknown ones are ignored:
 
-    id                   where it is missing, the file's path without suffix, relative to the table
-    file                 the video file, relative to the table
-    title, category      strings
+    id                   where it is missing, the file's path without suffix, relative to the table,
+                         or the URL without scheme and suffix
+    file                 the video file, relative to the table, or its URL; also called file_name
+    url                  the video's URL, taken where no file is given; also called video_url
+    video                the video itself: its bytes, or bytes and path as Hugging Face's datasets
+                         have them (Parquet and Arrow), or its path
+    title, category      strings; a title is also called caption
     speech_text          what is said in the video; also called asr_text
     screen_text          what is written in the picture; also called ocr_text
     tags                 a list; in CSV, tags separated by , or ; or |. Empty: nobody tagged it
@@ -17,88 +21,102 @@ Columns; one of ``id`` and ``file`` is required, unknown ones are ignored:
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import os
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
-from itertools import islice
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from vidvec.errors import BadRecord, FormatError
+from vidvec.data.access import Access, Lend, url_suffix, video_suffix
+from vidvec.data.addresses import is_url
+from vidvec.data.cells import LIST_SUFFIX, READERS, TEXTS, Cells
+from vidvec.data.walk import Found
+from vidvec.errors import BadRecord
 from vidvec.records import Reject, SourceRow, Video
 
 TABLE_NAMES = frozenset({"meta", "metadata", "videos", "index"})
-_VIDEO_SUFFIXES = (
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv"
-)
-_ALIASES = {"asr_text": "speech_text", "ocr_text": "screen_text", "lang": "language"}
-_TEXTS = ("title", "speech_text", "screen_text", "language")
-_COLUMNS = frozenset(
-    ("id", "file", "tags", "category", "duration_seconds", "frames", "frame_times_seconds", *_TEXTS)
-)
-_READ_AHEAD = 256
-
-Cells = dict[str, Any]
-NumberedCells = Iterator[tuple[int, Cells | BadRecord]]  # lines or rows, counted from 1
 
 
-def find_tables(source: Path) -> list[Path]:
-    """The tables that describe a source, sorted; none where there are none.
+def is_table(name: str) -> bool:
+    """Whether a file of this name is a table."""
+    suffix = Path(name).suffix.lower()
+    return suffix in READERS and suffix != LIST_SUFFIX
 
-    A table is its own source. In a folder they are called meta, metadata, videos or index; where
-    the folder has none itself, those of all folders below count.
+
+def find_tables(files: Sequence[Found]) -> list[Found]:
+    """Those of a folder's files that describe its videos: named meta, metadata, videos or index.
+
+    Where the folder has none itself, those of all folders below count.
     """
-    if source.is_file():
-        return [source] if source.suffix.lower() in _READERS else []
-    for files in (source.glob("*"), source.rglob("*")):
-        tables = [file for file in files if file.stem.lower() in TABLE_NAMES and file.is_file()]
-        if found := sorted(file for file in tables if file.suffix.lower() in _READERS):
-            return found
-    return []
+    named = [
+        file
+        for file in files
+        if is_table(file.name) and Path(file.name).stem.lower() in TABLE_NAMES
+    ]
+    return [file for file in named if "/" not in file.path] or named
 
 
-def read_folder(folder: Path) -> Iterator[SourceRow]:
-    """Yields the video files in and below a folder, sorted; ids are their paths without suffix."""
-    for file in sorted(folder.rglob("*")):
-        path = file.relative_to(folder)
-        hidden = any(part.startswith(".") for part in path.parts)
-        if path.suffix.lower() in _VIDEO_SUFFIXES.split() and not hidden and file.is_file():
-            # Names of files are bytes; those that are not UTF-8 are spelt out.
-            where = os.fsencode(path).decode("utf-8", "backslashreplace")
-            yield SourceRow(where, Video(id=where.removesuffix(path.suffix)), file)
+def file_row(folder: Path, path: str, version: str) -> SourceRow:
+    """The row of a video file that no table describes.
+
+    Args:
+        folder: The source.
+        path: Of the file below it; its id, without the suffix.
+        version: See ``file_version``.
+    """
+    # Names of files are bytes; those that are not UTF-8 are spelt out.
+    where = os.fsencode(path).decode("utf-8", "backslashreplace")
+    name = where.removesuffix(Path(path).suffix)
+    return SourceRow(where, Video(id=name), folder / path, version=version)
 
 
-def read_table(path: Path, *, expected_width: int | None = None) -> Iterator[SourceRow | Reject]:
+def file_version(status: os.stat_result) -> str:
+    """What differs between two versions of a file: its size and when it was written."""
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def read_table(
+    path: Path,
+    *,
+    expected_width: int | None = None,
+    access: Access | None = None,
+    name: str = "",
+    seen: set[str] | None = None,
+) -> Iterator[SourceRow | Reject]:
     """Yields the videos of one table in order, and a ``Reject`` for each row that cannot be used.
 
     Args:
         path: A table; its suffix says of which kind.
         expected_width: Numbers in a frame feature; ``None``: as in the table's first good row.
+        access: Lends videos at URLs or in the table itself; ``None``: URLs are left out.
+        name: What the table is called in messages; by default by its file's name.
+        seen: Ids that videos in the tables of this source have by their paths; added to.
 
     Yields:
         Rows with ``where`` as in ``meta.jsonl:12`` (the line) or ``meta.parquet#12`` (the row), and
         ``frames`` (F, expected_width); or rejects: ``bad-record``, ``no-id``, ``not-utf8``,
-        ``missing-file``, ``frame-width``, ``nan``.
+        ``missing-file``, ``frame-width``, ``nan``, ``not-fetched``, ``bad-url``, ``too-large``,
+        ``empty-file``.
 
     Raises:
-        FormatError: The file is no such table, or has neither an id nor a file column.
+        FormatError: The file is no such table, or has no column that says which video a row is.
     """
-    (read, mark), width = _READERS[path.suffix.lower()], expected_width
+    (read, mark), width = READERS[path.suffix.lower()], expected_width
+    access, name = access or Access(), name or path.name
+    seen = set() if seen is None else seen
     for number, cells in read(path):
-        where, found = f"{path.name}{mark}{number}", ""
+        where, found = f"{name}{mark}{number}", ""
         try:
             if isinstance(cells, BadRecord):
                 raise cells
-            found = _id(cells, path.parent)
-            row = _source_row(cells, found, where, path.parent, width)
+            found = _id(cells, path.parent, f"{name.removesuffix(path.suffix)}-{number:06d}", seen)
+            row = _source_row(cells, found, where, path.parent, width=width, access=access)
         except BadRecord as error:
             yield Reject(where, found, error.reason, error.detail)
             continue
@@ -107,30 +125,97 @@ def read_table(path: Path, *, expected_width: int | None = None) -> Iterator[Sou
         yield row
 
 
-def _source_row(cells: Cells, name: str, where: str, folder: Path, width: int | None) -> SourceRow:
+@dataclass(frozen=True, slots=True)
+class _Media:
+    """A row's video: a file, or how it is lent; see ``SourceRow``.
+
+    ``kept`` is where a download stays; empty where it does not.
+    """
+
+    file: Path | None = None
+    version: str = ""
+    lease: Lend | None = None
+    kept: str = ""
+
+
+def _source_row(
+    cells: Cells, name: str, where: str, folder: Path, *, width: int | None, access: Access
+) -> SourceRow:
     frames = _frames(cells.get("frames"), width)
-    file = _text(cells, "file")
     # Features that are there are taken as they are; the video file is then not needed.
-    path = folder / file if file and not len(frames) else None
-    if path is not None and not os.path.isfile(path):
-        raise BadRecord("missing-file", f"there is no file {file} in {folder}")
-    video = Video(
+    media = _Media() if len(frames) else _media(cells, name, folder, access)
+    video = replace(video_of_cells(cells, name, frames), file=media.kept)
+    return SourceRow(where, video, media.file, version=media.version, lease=media.lease)
+
+
+def video_of_cells(cells: Cells, name: str, frames: NDArray[np.float16] | None = None) -> Video:
+    """The video of this id that a row's cells describe.
+
+    Raises:
+        BadRecord: A cell holds what it should not.
+    """
+    shown = np.zeros((0, 0), np.float16) if frames is None else frames
+    return Video(
         id=name,
-        **{column: _text(cells, column) for column in _TEXTS},  # type: ignore[arg-type]
+        **{column: _text(cells, column) for column in TEXTS},  # type: ignore[arg-type]
         tags=_tags(cells.get("tags")),
         category=_text(cells, "category", numbers=True),
         duration_seconds=_seconds(cells.get("duration_seconds")),
-        frame_times_seconds=_times(cells.get("frame_times_seconds"), len(frames)),
-        frames=frames,
+        frame_times_seconds=_times(cells.get("frame_times_seconds"), len(shown)),
+        frames=shown,
     )
-    return SourceRow(where, video, path)
 
 
-def _id(cells: Cells, folder: Path) -> str:
-    name, file = _text(cells, "id", numbers=True).strip(), _text(cells, "file")
-    if not name and not file:
+def _media(cells: Cells, name: str, folder: Path, access: Access) -> _Media:
+    content, file = _content(cells)
+    if content is not None:
+        version = f"{len(content)}:{google_crc32c.value(content):08x}"
+        return _Media(version=version, lease=access.in_memory(content, video_suffix(file)))
+    if file and not is_url(file):
+        try:
+            return _Media(folder / file, file_version(os.stat(folder / file)))
+        except (OSError, ValueError):
+            detail = f"there is no file {file} in {folder}"
+            raise BadRecord("missing-file", detail) from None
+    url = file or _text(cells, "url")
+    if not url:
+        return _Media()
+    lease, kept = access.at_url(url, name), access.kept_path(name, url_suffix(url))
+    return _Media(version=url, lease=lease, kept=str(kept.absolute()) if kept else "")
+
+
+def _content(cells: Cells) -> tuple[bytes | None, str]:
+    """The bytes of a row's video, ``None`` where they are elsewhere, and the path given with it."""
+    value, file = cells.get("video"), _text(cells, "file")
+    if isinstance(value, dict):
+        file = file or _text(value, "path")
+        value = value.get("bytes")
+    elif isinstance(value, str):
+        return None, file or _text(cells, "video")
+    if _is_missing(value):
+        return None, file
+    if not isinstance(value, bytes):
+        raise BadRecord("bad-record", f"video is {value!r:.40}, expected bytes or a path")
+    return value, file
+
+
+def _id(cells: Cells, folder: Path, otherwise: str, seen: set[str]) -> str:
+    """The row's id; ``otherwise`` for a video in the table with no id and no path of its own."""
+    content, file = _content(cells)
+    file = file or _text(cells, "url")
+    name = _text(cells, "id", numbers=True).strip()
+    if not name and content is not None:
+        # Such paths are often bare names, which the videos of several folders may share.
+        name = PurePosixPath(file).with_suffix("").as_posix() if file else otherwise
+        name = otherwise if name in seen else name
+        seen.add(name)
+    if name:
+        return name
+    if not file:
         raise BadRecord("no-id", "neither id nor file is given")
-    return name or Path(os.path.relpath(folder / file, folder)).with_suffix("").as_posix()
+    if is_url(file):
+        return file.partition("://")[2].removesuffix(video_suffix(file.partition("?")[0]))
+    return Path(os.path.relpath(folder / file, folder)).with_suffix("").as_posix()
 
 
 def _is_missing(value: Any) -> bool:
@@ -212,188 +297,3 @@ def _frames(rows: Any, width: int | None) -> NDArray[np.float16]:
         value = f"frame {bad[0] // found} holds {numbers[bad[0]]}"
         raise BadRecord("nan", f"{value}, expected numbers that float16 can hold")
     return frames
-
-
-def _named(pairs: Iterable[tuple[str, Any]]) -> Cells:
-    """Cells by their canonical column names; an alias gives way to the name itself."""
-    cells: Cells = {}
-    for name, value in pairs:
-        plain = name.strip().lower()
-        column = _ALIASES.get(plain, plain)
-        if column == plain or column not in cells:
-            cells[column] = value
-    return cells
-
-
-def _check_columns(path: Path, names: Iterable[str]) -> None:
-    found = list(dict.fromkeys(names))
-    if {"id", "file"}.isdisjoint(_named((name, None) for name in found)):
-        near = [*get_close_matches("id", found, 1, 0.3), *get_close_matches("file", found, 1, 0.4)]
-        hint = f"; nearest: {', '.join(map(repr, near))}" if near else ""
-        columns = ", ".join(map(repr, found[:20])) or "none"
-        raise FormatError(f"{path} has no column 'id' or 'file', its columns are {columns}{hint}")
-
-
-def read_delimited(
-    path: Path, delimiter: str, *, same_length: bool
-) -> Iterator[tuple[int, list[str] | BadRecord]]:
-    """Yields the rows of a CSV file with the numbers of their first lines.
-
-    Fields may be quoted and then hold line breaks. Where a row over several lines is no good, as
-    behind a quotation mark that nothing closes, only its first line is given up. Bytes that are
-    not UTF-8 come as lone surrogates (PEP 383). ``same_length``: all rows must be like the first.
-    """
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        window: deque[str] = deque()  # from the next row's first line on, what was read so far
-        number, columns = 1, 0
-        while True:
-            rows = csv.reader(_remembered(file, window), delimiter=delimiter, strict=True)
-            problem, cells = "", []
-            try:
-                cells = next(rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                problem = str(error)
-            used, columns = rows.line_num, columns or len(cells)
-            if same_length and cells and len(cells) != columns:
-                problem = f"the row has {len(cells)} cells, expected {columns}"
-            if problem:
-                hint = f"; a quotation mark holds {used} lines together" if used > 1 else ""
-                yield number, BadRecord("bad-record", problem + hint)
-                used = 1
-            elif cells:
-                yield number, cells
-            number += used
-            for _ in range(used):
-                window.popleft()
-
-
-def _remembered(file: Iterator[str], window: deque[str]) -> Iterator[str]:
-    yield from list(window)
-    for line in file:
-        window.append(line)
-        yield line
-
-
-def _read_csv(path: Path) -> NumberedCells:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        first = file.readline()
-    comma = ";" if first.count(";") > first.count(",") else ","
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else comma
-    rows = read_delimited(path, delimiter, same_length=True)
-    _, header = next(rows, (1, []))
-    names = [] if isinstance(header, BadRecord) else header
-    _check_columns(path, names)
-    for number, cells in rows:
-        if isinstance(cells, BadRecord):
-            yield number, cells
-        else:
-            yield number, _named(zip(names, cells, strict=True))
-
-
-def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yields the values of a file of JSON lines, or a ``BadRecord``, with their line numbers."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-            except UnicodeDecodeError as error:
-                value = BadRecord("not-utf8", f"the line is not UTF-8: its byte {error.start}")
-            except (ValueError, RecursionError) as error:
-                value = BadRecord("bad-record", f"the line is not JSON: {error}")
-            yield number, value
-
-
-def _read_json(path: Path) -> NumberedCells:
-    first = [row for _, row in islice(read_json_lines(path), _READ_AHEAD) if isinstance(row, dict)]
-    _check_columns(path, (name for row in first for name in row))
-    for number, row in read_json_lines(path):
-        if isinstance(row, dict):
-            yield number, _named(row.items())
-        else:
-            wrong = BadRecord("bad-record", f"the line holds {row!r:.40}, expected a JSON object")
-            yield number, row if isinstance(row, BadRecord) else wrong
-
-
-def _read_parquet(path: Path) -> NumberedCells:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(path, memory_map=True)
-    except (pa.ArrowException, OSError) as error:
-        raise FormatError(f"{path} is no Parquet file: {error}") from None
-    with file:
-        names = _known(path, file.schema_arrow)
-        yield from read_batches(file.iter_batches(_READ_AHEAD, columns=names))
-
-
-def _read_arrow(path: Path) -> NumberedCells:
-    import pyarrow as pa
-
-    with pa.memory_map(str(path)) as source:
-        try:
-            is_file = source.read_at(6, 0) == b"ARROW1"
-            reader = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-        except (pa.ArrowException, OSError) as error:
-            raise FormatError(f"{path} is no Arrow IPC file or stream: {error}") from None
-        names = _known(path, reader.schema)
-        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader
-        yield from read_batches(batch.select(names) for batch in batches)
-
-
-def _known(path: Path, schema: Any) -> list[str]:
-    """The columns that are of use."""
-    import pyarrow as pa
-
-    _check_columns(path, schema.names)
-    names = [name for name in schema.names if not _COLUMNS.isdisjoint(_named([(name, None)]))]
-    for name in names:
-        kind = schema.field(name).type
-        if name.strip().lower() == "frames" and pa.types.is_nested(kind):
-            number = getattr(getattr(kind, "value_type", None), "value_type", None)
-            if number is None or not (pa.types.is_floating(number) or pa.types.is_integer(number)):
-                found = f"column {name!r} is {kind}, expected a list of lists of numbers"
-                raise FormatError(f"{path}: {found}")
-    return names
-
-
-def read_batches(batches: Iterable[Any]) -> NumberedCells:
-    """Rows of Arrow batches as Python values; lists of lists stay Arrow arrays."""
-    import pyarrow as pa
-
-    number = 1
-    try:
-        for batch in batches:
-            names = batch.schema.names
-            for scalars in zip(*batch.columns, strict=True):
-                row: Cells | BadRecord
-                try:
-                    row = _named(zip(names, map(_value, scalars), strict=True))
-                except UnicodeDecodeError as error:
-                    row = BadRecord("not-utf8", f"the row's text is not UTF-8: {error}")
-                yield number, row
-                number += 1
-    except (pa.ArrowException, OSError) as error:
-        detail = f"the file is damaged, the rest of it could not be read: {error}"
-        yield number, BadRecord("bad-record", detail)
-
-
-def _value(scalar: Any) -> Any:
-    inner = getattr(scalar.type, "value_type", None)
-    return scalar.values if hasattr(inner, "value_type") else scalar.as_py()
-
-
-_READERS: dict[str, tuple[Callable[[Path], NumberedCells], str]] = {
-    ".csv": (_read_csv, ":"),
-    ".tsv": (_read_csv, ":"),
-    ".jsonl": (_read_json, ":"),
-    ".ndjson": (_read_json, ":"),
-    ".parquet": (_read_parquet, "#"),
-    ".arrow": (_read_arrow, "#"),
-    ".feather": (_read_arrow, "#"),
-    ".ipc": (_read_arrow, "#"),
-}

@@ -87,22 +87,22 @@ def _bert_pipeline(vocabulary: dict[str, int], lowercase: bool = True) -> Tokeni
     return tokenizer
 
 
-def train_tokenizer(titles: Iterable[str], vocab_size: int = TRAINED_VOCABULARY) -> TitleTokenizer:
-    """A WordPiece vocabulary of these titles; Chinese is split by character first.
+def train_tokenizer(texts: Iterable[str], vocab_size: int = TRAINED_VOCABULARY) -> TitleTokenizer:
+    """A WordPiece vocabulary of these texts; Chinese is split by character first.
 
-    The same titles give the same vocabulary, in any process.
+    The same texts give the same vocabulary, in any process.
     """
-    titles = list(titles)
+    texts = list(texts)
     # The trainer numbers the characters of words in the order of a hash table, which differs from
     # process to process, and breaks ties by number. A first pass without merges finds them; named
     # as special tokens of the second, they have their numbers beforehand.
-    pieces = sorted(_trained_vocabulary(titles, BERT_NAMES, 0).keys() - set(BERT_NAMES))
+    pieces = sorted(_trained_vocabulary(texts, BERT_NAMES, 0).keys() - set(BERT_NAMES))
     return TitleTokenizer(
-        _bert_pipeline(_trained_vocabulary(titles, [*BERT_NAMES, *pieces], vocab_size))
+        _bert_pipeline(_trained_vocabulary(texts, [*BERT_NAMES, *pieces], vocab_size))
     )
 
 
-def _trained_vocabulary(titles: list[str], first: list[str], vocab_size: int) -> dict[str, int]:
+def _trained_vocabulary(texts: list[str], first: list[str], vocab_size: int) -> dict[str, int]:
     """Token ids of a WordPiece vocabulary that begins with the tokens of ``first``."""
     tokenizer = _bert_pipeline({})
     trainer = trainers.WordPieceTrainer(
@@ -112,7 +112,7 @@ def _trained_vocabulary(titles: list[str], first: list[str], vocab_size: int) ->
         show_progress=False,
         continuing_subword_prefix="##",
     )
-    tokenizer.train_from_iterator(titles, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return dict(tokenizer.get_vocab(with_added_tokens=False))
 
 

@@ -65,7 +65,12 @@ def wanted_times(
 
 
 def decode(
-    path: Path, *, max_frames: int = 32, frames_per_second: float = 1.0, short_side: int = 256
+    path: Path,
+    *,
+    max_frames: int = 32,
+    frames_per_second: float = 1.0,
+    short_side: int = 256,
+    times_seconds: NDArray[np.floating[Any]] | None = None,
 ) -> DecodedVideo:
     """Decodes the pictures that stand for a video.
 
@@ -79,6 +84,8 @@ def decode(
         max_frames: At most so many pictures.
         frames_per_second: Pictures a second, as far as ``max_frames`` allows.
         short_side: Pixels.
+        times_seconds: The wanted times, ascending, instead of those of ``wanted_times``: those of
+            an earlier call give its frames again.
 
     Raises:
         BadRecord: ``missing-file``, ``unreadable-file``, ``empty-file``, ``not-a-video``,
@@ -90,7 +97,9 @@ def decode(
     _check_file(path)
     with _open(path) as (container, stream):
         timeline = _read_timeline(path, container, stream)
-    times = wanted_times(timeline.seconds - 2 * _ROUNDING, max_frames, frames_per_second)
+    times = times_seconds
+    if times is None:
+        times = wanted_times(timeline.seconds - 2 * _ROUNDING, max_frames, frames_per_second)
     wanted = [timeline.ticks[0] + int((time + _ROUNDING) / timeline.tick) for time in times]
     for may_jump in (timeline.complete and bool(timeline.keyframes), False):
         with _open(path) as (container, stream):

@@ -11,20 +11,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from vidvec import storage
 from vidvec.data import corpus as store
+from vidvec.data.entries import empty_manifest, entry_for, of_place, place_of
+from vidvec.data.frames import describe, difference, same_encoder
+from vidvec.data.pair_rows import PairRow, read_pair_rows, write_pair_rows
+from vidvec.data.shards import has_width
 from vidvec.data.sources import Source
 from vidvec.errors import BadRecord, UsageError
-from vidvec.records import Pair, Reject, Video
+from vidvec.records import Reject, Video
 
 COMMIT_SECONDS = 20.0
 
 PAIRS, PAIRS_BEFORE = "pairs.parquet", "pairs.before.parquet"
-
-PairRow = tuple[Pair, str]  # and the file that it comes from
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,41 +39,52 @@ class Processed:
         video: The video.
         encoded: Made here by the frame encoder; else they came with the source.
         part: The source's folder that it comes from.
+        heard: Whether its audio frames were made here by the audio encoder.
     """
 
     where: str
     video: Video
     encoded: bool
     part: str = ""
+    heard: bool = False
 
 
 class CorpusWriter:
     """Appends to a corpus and commits it, by shard and every ``COMMIT_SECONDS``.
 
+    Args:
+        path: The corpus folder.
+        source: What is read.
+        update: The source is read again where it is in already; see ``update.py``.
+
     Attributes:
         path: The corpus folder.
         manifest: What the corpus's manifest says with the next commit.
         entry: The manifest's entry of this source.
+        audio_encoder: Identity of the audio encoder that audio frames are made with here.
 
     Raises:
         UsageError: The folder holds something else, or another source's unfinished ingest.
     """
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path, source: Source, *, update: bool = False) -> None:
         self.path = path
+        self._known_rejects: frozenset[str] = frozenset()
+        self._replacing: set[str] = set()
         path.mkdir(parents=True, exist_ok=True)
         if (path / storage.MANIFEST).is_file():
             self.manifest = storage.read_manifest(path, store.KIND)
-            self.entry = _entry_for(self.manifest, source, path)
+            self.entry = entry_for(self.manifest, source, path, update)
         else:
             storage.remove_leftovers(path)
             if any(path.iterdir()):
                 raise UsageError(f"{path} is not empty and no corpus: give a new folder")
-            self.manifest = _empty_manifest()
-            self.entry = _entry_for(self.manifest, source, path)
+            self.manifest = empty_manifest()
+            self.entry = entry_for(self.manifest, source, path, update)
             # First of all, so that nothing is ever cleaned up in a folder that is no corpus.
             storage.write_manifest(path, store.KIND, **self.manifest)
         self._clean()
+        self.audio_encoder = store.NO_AUDIO
         self._part_of = self._ids()
         self._pending: list[Video] = []
         self._pending_bytes = 0
@@ -110,8 +124,9 @@ class CorpusWriter:
             BadRecord: ``strict``, and the row is to be left out. It counts as not read yet; what
                 came before it is kept.
         """
+        replaces = self._takes_place(result)
         if not isinstance(result, Reject):
-            problem = self._problem(result, identity)
+            problem = self._problem(result, identity, replaces)
             if problem is not None:
                 result = Reject(result.where, result.video.id, *problem)
         if isinstance(result, Reject) and strict:
@@ -125,44 +140,83 @@ class CorpusWriter:
             parts[result.part] = parts.get(result.part, 0) + 1
             self._part_of[result.video.id] = result.part
             self._pending.append(result.video)
-            self._pending_bytes += result.video.frames.nbytes + 4 * len(result.video.title) + 200
+            features = result.video.frames.nbytes + result.video.audio.nbytes
+            self._pending_bytes += features + 4 * len(result.video.title) + 200
         old = time.monotonic() - self._committed > COMMIT_SECONDS
         if self._pending_bytes >= store.SHARD_BYTES or old:
             self.commit()
         return result if isinstance(result, Reject) else result.video
 
-    def _problem(self, item: Processed, identity: dict[str, Any] | None) -> tuple[str, str] | None:
+    def _takes_place(self, result: Processed | Reject) -> bool:
+        """Whether a result may take the place of the corpus's video; only its first one may."""
+        video = result.id if isinstance(result, Reject) else result.video.id
+        replaces = video in self._replacing
+        self._replacing.discard(video)
+        return replaces
+
+    def _problem(
+        self, item: Processed, identity: dict[str, Any] | None, replaces: bool
+    ) -> tuple[str, str] | None:
         """Why a readable video cannot go in, as reason and detail."""
         video = item.video
-        held_in = self._part_of.get(video.id)
+        held_in = None if replaces else self._part_of.get(video.id)
         if held_in is not None:
             part = f", from {held_in}" if held_in else ""
             return "duplicate-id", f"id {video.id!r} is in the corpus already{part}"
         if item.encoded and identity is not None:
             self.check_encoder(identity)
-        if len(video.frames) == 0:
-            empty = not video.title.strip()
-            return ("empty", "neither frames nor title") if empty else None
-        width = video.frames.shape[1]
-        made = identity if item.encoded else {"name": "precomputed", "frame_size": width}
-        held = self.manifest["frame_encoder"]
+        if item.heard:
+            self.check_audio_encoder(self.audio_encoder)
+        if len(video.frames) == 0 and not video.title.strip():
+            return "empty", "neither frames nor title"
+        made = identity if item.encoded else None
+        problem = self._problem_with("frame", video.frames, made)
+        if problem is None:
+            made = self.audio_encoder if item.heard else None
+            problem = self._problem_with("audio", video.audio, made)
+        return problem
+
+    def _problem_with(
+        self, kind: str, features: NDArray[np.float16], made: dict[str, Any] | None
+    ) -> tuple[str, str] | None:
+        """Why frame or audio features cannot go in; the first ones say whose the corpus holds.
+
+        Args:
+            kind: ``frame`` or ``audio``.
+            features: (count, width) of one video.
+            made: Identity of the encoder where they were made here; else they are precomputed.
+        """
+        if len(features) == 0:
+            return None
+        width, plural = features.shape[1], "frames" if kind == "frame" else "audio frames"
+        held = self.manifest.get(f"{kind}_encoder", store.NO_AUDIO)
         if held["name"] == "none":
-            self.manifest["frame_encoder"] = made
+            found = made or {"name": "precomputed", "frame_size": width}
+            self.manifest[f"{kind}_encoder"] = found
         elif width != held["frame_size"]:
-            return "frame-width", f"frames have {width} numbers, expected {held['frame_size']}"
-        elif not item.encoded and held["name"] != "precomputed":
-            return "frame-encoder", f"precomputed frames, the corpus holds those of {held['name']}"
+            return f"{kind}-width", f"{plural} have {width} numbers, expected {held['frame_size']}"
+        elif made is None and held["name"] != "precomputed":
+            detail = f"precomputed {plural}, the corpus holds those of {held['name']}"
+            return f"{kind}-encoder", detail
         return None
+
+    def check_audio_encoder(self, identity: dict[str, Any]) -> None:
+        """Refuses to mix the audio frames of two encoders in one corpus."""
+        held = self.manifest.get("audio_encoder", store.NO_AUDIO)
+        if "none" not in (held["name"], identity["name"]) and held != identity:
+            raise UsageError(
+                f"{self.path} holds audio frames of {describe(held)}; those of "
+                f"{describe(identity)} cannot join them: use the same --audio, or a new corpus"
+            )
 
     def check_encoder(self, identity: dict[str, Any]) -> None:
         """Refuses to mix the frames of two encoders in one corpus."""
         held = self.manifest["frame_encoder"]
-        if held["name"] != "none" and held != identity:
+        if held["name"] != "none" and not same_encoder(held, identity):
             raise UsageError(
-                f"{self.path} holds frames of {held['name']} (revision {held.get('revision')}, "
-                f"{held['frame_size']} numbers); frames of {identity['name']} (revision "
-                f"{identity.get('revision')}, {identity['frame_size']} numbers) cannot join them: "
-                "use the same encoder and options, or a new corpus"
+                f"{self.path} holds frames of {describe(held)}; frames of {describe(identity)} "
+                f"cannot join them{difference(held, identity)}: use the same encoder and options, "
+                "or a new corpus, or add a second set of frames with vidvec reencode"
             )
 
     def reject(self, reject: Reject) -> None:
@@ -172,10 +226,38 @@ class CorpusWriter:
     def reject_in_lists(self, rejects: Sequence[Reject]) -> None:
         """The same of rows of the source's lists; ``reopen`` takes them back."""
         start = (self.path / "rejects.jsonl").stat().st_size
+        before = Counter(self.entry["rejected"])
         self._write_rejects(rejects)
         end = (self.path / "rejects.jsonl").stat().st_size
-        counts = dict(Counter(reject.reason for reject in rejects))
+        counts = dict(Counter(self.entry["rejected"]) - before)
         self.entry["list_rejects"] = {"start": start, "end": end, "counts": counts}
+
+    def let_replace(self, video: str) -> None:
+        """Lets the next result of this id in beside the corpus's video, in whose place it comes."""
+        self._replacing.add(video)
+
+    def forgive_known_rejects(self) -> None:
+        """Has records that were left out before, for the same reason, not be written again."""
+        with (self.path / "rejects.jsonl").open("rb") as file:
+            self._known_rejects = frozenset(line.decode("utf-8").rstrip("\n") for line in file)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether this source's entry has brought anything in, committed or not."""
+        return bool(self._pending or self.entry["videos"] or self.entry["rejected"])
+
+    def drop_entry(self) -> None:
+        """Takes back an update's entry that brought nothing; the source's last one is ``entry``.
+
+        Where the source's files are others and say the same, that one goes by them from now on.
+        """
+        fingerprint, entries = self.entry["fingerprint"], self.manifest["ingests"]
+        was_written = self.entry["cursor"] or not self.entry.get("update")
+        entries.remove(self.entry)
+        self.entry = of_place(entries, place_of(self.entry))[-1]
+        if was_written or self.entry["fingerprint"] != fingerprint:
+            self.entry["fingerprint"] = fingerprint
+            self._write_manifest()
 
     def _write_rejects(self, rejects: Iterable[Reject]) -> None:
         counts = self.entry["rejected"]
@@ -183,8 +265,10 @@ class CorpusWriter:
         rejects_file = self.path / "rejects.jsonl"
         with rejects_file.open("a", encoding="utf-8", errors="backslashreplace") as file:
             for reject in rejects:
-                counts[reject.reason] = counts.get(reject.reason, 0) + 1
-                file.write(json.dumps(asdict(reject), ensure_ascii=False) + "\n")
+                line = json.dumps(asdict(reject), ensure_ascii=False)
+                if line not in self._known_rejects:
+                    counts[reject.reason] = counts.get(reject.reason, 0) + 1
+                    file.write(line + "\n")
 
     def check_strict(self, *, but_lists: bool) -> None:
         """Refuses a source of which an earlier run left something out.
@@ -252,9 +336,8 @@ class CorpusWriter:
     def commit(self) -> None:
         """Makes everything added so far permanent."""
         if self._pending:
-            frame_size = self.manifest["frame_encoder"]["frame_size"]
             name = f"{self._next_number():06d}.arrow"
-            table = store.video_table(self._pending, frame_size)
+            table = store.video_table(self._pending, *self._widths())
             thumbnails = store.thumbnail_table(self._pending)
             self.manifest["shards"].append(store.write_shard(self.path, name, table, thumbnails))
             self.entry["videos"] += len(self._pending)
@@ -263,6 +346,11 @@ class CorpusWriter:
         if not self.entry.get("replacing"):
             (self.path / PAIRS_BEFORE).unlink(missing_ok=True)
         self._committed = time.monotonic()
+
+    def _widths(self) -> tuple[int, int]:
+        """Numbers in a frame and in an audio frame."""
+        audio = self.manifest.get("audio_encoder", store.NO_AUDIO)
+        return self.manifest["frame_encoder"]["frame_size"], audio["frame_size"]
 
     def _next_number(self) -> int:
         files = [*(self.path / "shards").glob("*.arrow")]
@@ -284,8 +372,11 @@ class CorpusWriter:
                 groups[-1].append(shard)
             else:
                 groups.append([shard])
-        width = self.manifest["frame_encoder"]["frame_size"]
-        done = [len(group) == 1 and self._has_width(group[0], width) for group in groups]
+        widths = self._widths()
+        done = [
+            len(group) == 1 and has_width(self.path, group[0]["file"], widths[0])
+            for group in groups
+        ]
         if all(done):
             return
         merged = []
@@ -293,7 +384,7 @@ class CorpusWriter:
             if is_done:
                 merged += group
                 continue
-            tables = [store.read_shard(self.path, shard["file"], width) for shard in group]
+            tables = [store.read_shard(self.path, shard["file"], *widths) for shard in group]
             videos, thumbnails = (pa.concat_tables(parts) for parts in zip(*tables, strict=True))
             name = f"{self._next_number():06d}.arrow"
             merged.append(store.write_shard(self.path, name, videos, thumbnails))
@@ -301,77 +392,8 @@ class CorpusWriter:
         self._write_manifest()
         self._clean()
 
-    def _has_width(self, shard: dict[str, Any], width: int) -> bool:
-        """Whether a shard's frames have this width; those from before the first frames have 1."""
-        with pa.OSFile(str(self.path / "shards" / shard["file"]), "rb") as file:
-            return bool(pa.ipc.open_file(file).schema.equals(store.corpus_schema(width)))
-
-
-def _empty_manifest() -> dict[str, Any]:
-    return {
-        "frame_encoder": {"name": "none", "frame_size": 0},
-        "tag_vocabulary": [],
-        "shards": [],
-        "rejects_bytes": 0,
-        "pairs": 0,
-        "ingests": [],
-    }
-
-
-def _entry_for(manifest: dict[str, Any], source: Source, path: Path) -> dict[str, Any]:
-    """The manifest's entry of this source: found, to be continued, or new."""
-    manifest.pop("kind", None)
-    manifest.pop("format_version", None)
-    entries: list[dict[str, Any]] = manifest["ingests"]
-    for entry in entries:
-        if entry["fingerprint"] == source.fingerprint:
-            return entry
-    entries[:] = [entry for entry in entries if entry["complete"] or entry["cursor"]]
-    unfinished = [entry["source"] for entry in entries if not entry["complete"]]
-    if unfinished:
-        raise UsageError(
-            f"{path} holds an unfinished ingest of {unfinished[0]}, and the source is another now: "
-            "finish that one first, or delete the corpus and start again"
-        )
-    entry = {
-        "source": str(source.path),
-        "kind": source.kind,
-        "fingerprint": source.fingerprint,
-        "cursor": 0,
-        "videos": 0,
-        "rejected": {},
-        "rejects_start": manifest["rejects_bytes"],
-        "complete": False,
-    }
-    entries.append(entry)
-    return entry
-
 
 def stopped_by(reject: Reject, more: str = "") -> BadRecord:
     """The error with which a strict ingest stops."""
     who = f" {reject.id}" if reject.id else ""
     return BadRecord(reject.reason, f"{reject.where}{who}: {reject.detail}{more}")
-
-
-def write_pairs(path: Path, pairs: Sequence[Pair]) -> None:
-    """Writes pairs as Parquet with columns id_1, id_2, score; atomically."""
-    write_pair_rows(path, [(pair, "") for pair in pairs])
-
-
-def write_pair_rows(path: Path, rows: Sequence[PairRow]) -> None:
-    """The same, with a column ``file`` that says where each comes from."""
-    names = ("id_1", "id_2", "score")
-    columns = {name: [getattr(pair, name) for pair, _ in rows] for name in names}
-    columns["file"] = [file for _, file in rows]
-    with storage.atomic_path(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
-
-
-def read_pair_rows(path: Path, count: int | None = None) -> list[PairRow]:
-    """Reads what ``write_pair_rows`` wrote, or its first rows; none where there is no file."""
-    if not path.is_file():
-        return []
-    columns = pq.read_table(path).slice(0, count).to_pydict()
-    rows = zip(columns["id_1"], columns["id_2"], columns["score"], strict=True)
-    pairs = [Pair(*row) for row in rows]
-    return list(zip(pairs, columns.get("file", [""] * len(pairs)), strict=True))

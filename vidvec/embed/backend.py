@@ -69,5 +69,6 @@ def _vectors(
     checkpoint: Path, corpus: Corpus, rows: NDArray[np.int64], backend: Backend
 ) -> NDArray[np.float32]:
     encoder = Encoder.load(checkpoint, backend=backend)
+    corpus = encoder.model.check_frames(corpus, checkpoint)
     builder = BatchBuilder(corpus, encoder.model.tokenizer, encoder.model.recipe.model)
     return embed_rows(encoder, builder, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidvec.config import Backend, Precision
+from vidvec.config import Backend, Modality, Precision
 from vidvec.data.batches import BatchBuilder, assemble, prefetch
 from vidvec.data.corpus import Corpus
+from vidvec.data.texts import COLUMNS
 from vidvec.embed.vectors import VectorWriter
 from vidvec.errors import UsageError
 from vidvec.model.precision import autocast, in_bfloat16
@@ -81,37 +82,51 @@ class Encoder:
         """Vectors of videos, of length 1, in their order.
 
         Args:
-            videos: ``Video`` records with features of the frame encoder that the model was trained
-                on (``self.model.frame_encoder``), or plain titles. Frames or title may be empty.
+            videos: ``Video`` records with features of the encoders that the model was trained on
+                (``self.model.frame_encoder``, ``self.model.audio_encoder``), or plain titles. What
+                the model reads may be empty in any of them, what it does not read is left out.
             batch_size: Videos a batch.
 
         Returns:
             (videos, E) float32.
 
         Raises:
-            UsageError: Frames of another width than the model's, or with NaN or infinity.
+            UsageError: Frames or audio of another width than the model's, or with NaN or infinity.
         """
         records = [Video(id="", title=v) if isinstance(v, str) else v for v in videos]
         for place, video in enumerate(records):
-            width = self.model.recipe.model.frame_size
-            if len(video.frames) and video.frames.shape[1] != width:
-                raise UsageError(
-                    f"video {video.id or place}: frames have {video.frames.shape[1]} numbers, the "
-                    f"model expects {width} (of {self.model.frame_encoder['name']})"
-                )
-            if not np.isfinite(video.frames).all():
-                raise UsageError(f"video {video.id or place}: frames hold NaN or infinity")
+            self._check(video, f"video {video.id or place}")
         vectors = np.zeros((len(records), self.dimension), np.float32)
         order = np.argsort([len(video.frames) + len(video.title) for video in records])
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            some = [records[row] for row in rows]
-            ids, counts = self.model.tokenizer.encode([video.title for video in some])
-            titles = np.split(ids, np.cumsum(counts)[:-1])
-            frames = [video.frames for video in some]
-            batch = assemble(frames, titles, self.model.tokenizer, self.model.recipe.model)
-            vectors[rows] = self.run(batch)
+            vectors[rows] = self.run(self._assembled([records[row] for row in rows]))
         return vectors
+
+    def _check(self, video: Video, name: str) -> None:
+        """Refuses features that the model cannot read."""
+        config, model = self.model.recipe.model, self.model
+        read = [("frames", video.frames, config.frame_size, model.frame_encoder)]
+        if config.reads_audio:
+            read.append(("audio frames", video.audio, config.audio_size, model.audio_encoder))
+        for what, features, width, encoder in read:
+            if len(features) and features.shape[1] != width:
+                raise UsageError(
+                    f"{name}: {what} have {features.shape[1]} numbers, the model expects {width} "
+                    f"(of {encoder['name']})"
+                )
+            if not np.isfinite(features).all():
+                raise UsageError(f"{name}: {what} hold NaN or infinity")
+
+    def _assembled(self, videos: Sequence[Video]) -> Batch:
+        """The batch of some videos."""
+        config, tokenizer = self.model.recipe.model, self.model.tokenizer
+        texts: dict[Modality, list[NDArray[np.int32]]] = {}
+        for text in ("title", *config.text_limits):
+            ids, counts = tokenizer.encode([getattr(video, COLUMNS[text]) for video in videos])
+            texts[text] = np.split(ids, np.cumsum(counts)[:-1])
+        frames, audio = [video.frames for video in videos], [video.audio for video in videos]
+        return assemble(frames, texts.pop("title"), tokenizer, config, audio=audio, texts=texts)
 
     def run(self, batch: Batch) -> NDArray[np.float32]:
         """(B, E) vectors of a flat batch."""
@@ -138,6 +153,7 @@ def embed(
     *,
     parts: Sequence[str] = (),
     backend: Backend = "auto",
+    without: Collection[Modality] = (),
 ) -> int:
     """Writes a vector for every video of a corpus; carries on where it was stopped.
 
@@ -145,23 +161,25 @@ def embed(
 
     Args:
         checkpoint: A checkpoint or run.
-        corpus_path: The corpus.
+        corpus_path: The corpus; its frames or the feature set that the model reads are taken.
         out: Folder of the vectors.
         progress: Called with vectors done and all.
         parts: Only videos of these parts of the corpus, in any order; empty: all videos.
         backend: See ``Encoder.load``.
+        without: What is read of no video, as if none had it.
 
     Returns:
         How many vectors there are.
 
     Raises:
-        UsageError: The model was trained on frames of another encoder, ``out`` holds others, or the
-            corpus has no such part.
+        UsageError: The model was trained on frames of another encoder, ``out`` holds others, the
+            corpus has no such part, or the model does not read what is to be left out.
     """
     corpus = Corpus(corpus_path)
     chosen = rows_of_parts(corpus, parts)
     encoder = Encoder.load(checkpoint, backend=backend)
-    encoder.model.check_frames(corpus, checkpoint)
+    check_without(encoder.model, without)
+    corpus = encoder.model.check_frames(corpus, checkpoint, without)
     made_by: dict[str, Any] = {
         "stage": "embed",
         "checkpoint": str(checkpoint.resolve()),
@@ -171,10 +189,16 @@ def embed(
     }
     if backend == "int8" or in_bfloat16(encoder.device, encoder._precision):
         made_by["backend"] = "int8" if backend == "int8" else "bf16"
+    if corpus.features:
+        made_by["features"] = corpus.features
     if parts:
         made_by["parts"] = sorted(set(parts))
+    if without:
+        made_by["without"] = sorted(set(without))
+    if corpus.edition:
+        made_by["edition"] = corpus.edition
     writer = VectorWriter(out, encoder.dimension, {"normalised": True, "made_by": made_by})
-    builder = BatchBuilder(corpus, encoder.model.tokenizer, encoder.model.recipe.model)
+    builder = BatchBuilder(corpus, encoder.model.tokenizer, encoder.model.recipe.model, without)
     for start in range(writer.rows, len(chosen), SHARD):
         rows = chosen[start : start + SHARD]
         vectors = embed_rows(encoder, builder, rows, progress, (start, len(chosen)))
@@ -183,14 +207,31 @@ def embed(
     return len(chosen)
 
 
+def check_without(model: VideoModel, without: Collection[Modality]) -> None:
+    """Refuses to leave out what a model does not read, or all that it reads.
+
+    Raises:
+        UsageError: It is one of the two.
+    """
+    read = model.recipe.model.modalities
+    unread = sorted(set(without) - set(read))
+    names = ", ".join(read)
+    if unread:
+        raise UsageError(f"without {', '.join(unread)}: the model reads no such; it reads {names}")
+    if not set(read) - set(without):
+        raise UsageError(f"without {', '.join(sorted(without))} nothing is left: it reads {names}")
+
+
 def rows_of_parts(corpus: Corpus, parts: Sequence[str]) -> NDArray[np.int64]:
     """(n,) int64 rows of a corpus's videos that are in these parts, ascending; all without parts.
+
+    Videos that are gone are left out.
 
     Raises:
         UsageError: The corpus has no such part.
     """
     if not parts:
-        return np.arange(len(corpus))
+        return corpus.live
     known = corpus.parts
     unknown = [part for part in parts if part not in known]
     if unknown:

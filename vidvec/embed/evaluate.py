@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,22 @@ from numpy.typing import NDArray
 from vidvec import metrics
 from vidvec.config import SplitName
 from vidvec.data.splits import rank_normalise, split_pairs
-from vidvec.embed.vectors import Vectors
 from vidvec.errors import UsageError
 from vidvec.metrics import Interval
 from vidvec.records import Pair
+
+
+class VectorTable(Protocol):
+    """Vectors of videos by id: a folder of them (``Vectors``), or some in memory."""
+
+    @property
+    def matrix(self) -> NDArray[np.float32]:
+        """(videos, E)."""
+
+    def __contains__(self, video_id: object) -> bool: ...
+
+    def row(self, video_id: str) -> int:
+        """The row of a video."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,7 @@ class Evaluation:
 
 
 def evaluate(
-    vectors: Vectors, pairs: Sequence[Pair], split: SplitName | str = "clean", seed: int = 0
+    vectors: VectorTable, pairs: Sequence[Pair], split: SplitName | str = "clean", seed: int = 0
 ) -> Evaluation:
     """Compares cosines with scores on the validation pairs of a split.
 
@@ -56,13 +69,7 @@ def evaluate(
     Raises:
         UsageError: No pair is left to measure on.
     """
-    if split == "all":
-        chosen, training = np.arange(len(pairs)), np.zeros(0, np.int64)
-    elif split in ("clean", "published"):
-        parts = split_pairs(pairs, "clean" if split == "clean" else "published")
-        chosen, training = parts.validation, parts.train
-    else:
-        raise UsageError(f"split {split!r}: expected clean, published or all")
+    chosen, training = chosen_pairs(pairs, split)
     there = np.array([pair.id_1 in vectors and pair.id_2 in vectors for pair in pairs], np.bool_)
     kept = chosen[there[chosen]]
     if not len(kept):
@@ -94,11 +101,27 @@ def evaluate(
     )
 
 
+def chosen_pairs(
+    pairs: Sequence[Pair], split: SplitName | str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of the pairs that a split measures on, and of those that it trains on.
+
+    Raises:
+        UsageError: There is no such split.
+    """
+    if split == "all":
+        return np.arange(len(pairs)), np.zeros(0, np.int64)
+    if split not in ("clean", "published"):
+        raise UsageError(f"split {split!r}: expected clean, published or all")
+    parts = split_pairs(pairs, "clean" if split == "clean" else "published")
+    return parts.validation, parts.train
+
+
 def _videos(pair: Pair) -> tuple[str, str]:
     return pair.id_1, pair.id_2
 
 
-def pair_cosines(vectors: Vectors, pairs: Sequence[Pair]) -> NDArray[np.float64]:
+def pair_cosines(vectors: VectorTable, pairs: Sequence[Pair]) -> NDArray[np.float64]:
     """(P,) cosine of the two videos of each pair."""
     rows = np.array([(vectors.row(pair.id_1), vectors.row(pair.id_2)) for pair in pairs], np.int64)
     rows = rows.reshape(-1, 2)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidvec.model.dropout import dropout as keep_or_zero
 from vidvec.model.layout import FlatLayout
 
 # What the flash kernel takes (torch.nn.attention.varlen).
@@ -128,9 +129,25 @@ def _attend_padded(qkv: Tensor, layout: FlatLayout, dropout: float, window: int 
     if window is not None:
         near = _near(layout, window)
         mask = near if mask is None else mask & near
-    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+    if dropout and not qkv.is_cuda:
+        attended = _attend_dropping(q, k, v, mask, dropout)
+    else:
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
     flat = attended.transpose(1, 2).reshape(cells, heads * width)
     return flat if full else flat.index_select(0, layout.slots)
+
+
+def _attend_dropping(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rate: float) -> Tensor:
+    """The equation written out, with dropout that is cheap on a CPU.
+
+    PyTorch's CPU kernel knows no dropout either; what it falls back to draws slowly and looks for
+    queries without any key, of which there are none here.
+    """
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-2, -1))
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, -torch.inf)
+    weights = keep_or_zero(torch.softmax(scores, -1), rate)
+    return torch.matmul(weights.to(v.dtype), v)
 
 
 def _near(layout: FlatLayout, window: int) -> Tensor:

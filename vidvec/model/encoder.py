@@ -1,7 +1,7 @@
 """The encoder, top to bottom: embeddings, blocks, pool, projection (system.md, section 2).
 
-A single stream: frames and title tokens of a video in one sequence, a transformer over it, one
-vector out of it. The transformer is BERT-shaped, here, or ModernBERT-shaped, its blocks in
+A single stream: frames, audio frames and tokens of a video in one sequence, a transformer over it,
+one vector out of it. The transformer is BERT-shaped, here, or ModernBERT-shaped, its blocks in
 ``vidvec.model.modern``. Every layer sees flat tokens (N, H); only attention and the pools know
 where a video ends. Letters for dimensions: see ``vidvec.records``.
 """
@@ -9,6 +9,7 @@ where a video ends. Letters for dimensions: see ``vidvec.records``.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vidvec.config import ModelConfig
 from vidvec.model.attention import attend
+from vidvec.model.dropout import Dropout
 from vidvec.model.layout import FlatLayout, fill, flat_layout
 from vidvec.model.modern import ModernBlock, ModernEmbedding, modern_norm, shrink_residuals
 from vidvec.model.pooling import make_pool
@@ -34,7 +36,7 @@ class InputEmbedding(nn.Module):
         self.position = nn.Embedding(config.max_positions, config.hidden_size)
         self.token_type = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, values: Tensor, positions: Tensor) -> Tensor:
         """(n, H) values and (n,) positions to (n, H)."""
@@ -55,7 +57,7 @@ class Block(nn.Module):
         self.up = nn.Linear(size, config.ffn_size)
         self.down = nn.Linear(config.ffn_size, size)
         self.ffn_norm = nn.LayerNorm(size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, layout: FlatLayout) -> Tensor:
         """(N, H) to (N, H)."""
@@ -104,16 +106,23 @@ class Encoded:
         return self.hidden.index_select(0, self.layout.frame_rows)
 
     @property
+    def audio(self) -> Tensor:
+        """(ΣA, H) hidden states of the audio frames; empty where the batch has none."""
+        rows = self.layout.audio_rows
+        return self.hidden[:0] if rows is None else self.hidden.index_select(0, rows)
+
+    @property
     def tokens(self) -> Tensor:
-        """(ΣT, H) hidden states of the title tokens."""
+        """(ΣT, H) hidden states of the tokens."""
         return self.hidden.index_select(0, self.layout.token_rows)
 
 
 class VideoEncoder(nn.Module):
-    """Frames and title of videos to one vector each.
+    """What is seen, heard and read of videos to one vector each.
 
     Args:
-        config: With ``vocab_size`` and ``frame_size`` filled in.
+        config: With ``vocab_size`` and ``frame_size`` filled in, and ``audio_size`` where audio is
+            read; only then are there weights for it.
         pad_id: Token that fills titles where padding is counted.
 
     Attributes:
@@ -130,6 +139,13 @@ class VideoEncoder(nn.Module):
         self.token_embedding = embedding(config)
         self.frame_projection = nn.Linear(config.frame_size, size)
         self.frame_embedding = embedding(config)
+        self.audio_projection, self.audio_embedding, self.text_kind = None, None, None
+        if config.reads_audio:
+            self.audio_projection = nn.Linear(config.audio_size, size)
+            self.audio_embedding = embedding(config)
+        if config.text_limits:
+            # Of what is said and of what is written in the picture; a title has none.
+            self.text_kind = nn.Embedding(2, size)
         self.blocks = nn.ModuleList(
             ModernBlock(config, layer) if modern else Block(config)
             for layer in range(config.layers)
@@ -138,6 +154,9 @@ class VideoEncoder(nn.Module):
         self.pool = make_pool(config)
         self.projection = nn.Linear(size, config.embedding_size)
         self.apply(initialise)
+        if self.text_kind is not None:
+            # Words all the same: what a model learnt from titles holds for them as it is.
+            nn.init.zeros_(self.text_kind.weight)
         if modern:
             shrink_residuals(self.blocks)
         # Keeps angles, so that what is alike before the projection is alike after it.
@@ -163,6 +182,7 @@ class VideoEncoder(nn.Module):
         batch: Batch,
         token_ids: Tensor | None = None,
         frames: Tensor | None = None,
+        audio: Tensor | None = None,
         layout: FlatLayout | None = None,
     ) -> Encoded:
         """Encodes a batch.
@@ -171,13 +191,13 @@ class VideoEncoder(nn.Module):
             batch: As ``filled`` gives it.
             token_ids: (ΣT,) to read instead of the batch's, as masked.
             frames: (ΣF, D) to read instead of the batch's, as masked.
+            audio: (ΣA, K) to read instead of the batch's, as masked.
             layout: Of the batch, where it is at hand.
         """
         batch = self.filled(batch)
-        if token_ids is not None:
-            batch = replace(batch, token_ids=token_ids)
-        if frames is not None:
-            batch = replace(batch, frames=frames)
+        read = {"token_ids": token_ids, "frames": frames, "audio": audio}
+        masked: dict[str, Any] = {name: value for name, value in read.items() if value is not None}
+        batch = replace(batch, **masked) if masked else batch
         layout = layout or flat_layout(batch, self.config.order)
         hidden = self._embed(batch, layout)
         again = self.checkpointing and torch.is_grad_enabled()
@@ -196,14 +216,28 @@ class VideoEncoder(nn.Module):
         return Encoded(hidden, layout, projected)
 
     def _embed(self, batch: Batch, layout: FlatLayout) -> Tensor:
-        """(N, H): frames and tokens, each through its own embedding, in sequence order."""
-        tokens = self.token_embedding(self.word(batch.token_ids), layout.token_positions)
+        """(N, H): tokens, frames and audio, each through its own embedding, in sequence order."""
+        words = self.word(batch.token_ids)
+        if self.text_kind is not None and layout.token_kinds is not None:
+            kinds = F.pad(self.text_kind.weight, (0, 0, 1, 0))  # in front, the title's nothing
+            words = words + F.embedding(layout.token_kinds, kinds)
         projected = self.frame_projection(batch.frames.to(self.frame_projection.weight.dtype))
-        frames = self.frame_embedding(projected, layout.frame_positions)
+        parts = [
+            (layout.token_rows, self.token_embedding(words, layout.token_positions)),
+            (layout.frame_rows, self.frame_embedding(projected, layout.frame_positions)),
+        ]
+        if batch.audio is not None and layout.audio_rows is not None:
+            if self.audio_projection is None or self.audio_embedding is None:
+                raise ValueError("a batch with audio for a model that reads none: max_audio is 0")
+            projected = self.audio_projection(batch.audio.to(self.audio_projection.weight.dtype))
+            parts.append(
+                (layout.audio_rows, self.audio_embedding(projected, layout.audio_positions))
+            )
         source = torch.empty_like(layout.slots)
-        source[layout.token_rows] = torch.arange(len(tokens), device=source.device)
-        source[layout.frame_rows] = len(tokens) + torch.arange(len(frames), device=source.device)
-        return torch.cat([tokens, frames]).index_select(0, source)
+        source[torch.cat([rows for rows, _ in parts])] = torch.arange(
+            len(source), device=source.device
+        )
+        return torch.cat([values for _, values in parts]).index_select(0, source)
 
 
 def initialise(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Starting the frame projection from the features it will read.
+"""Starting the projection of frames, or of audio frames, from the features it will read.
 
 Features of most image encoders share a large mean: projected at random, every frame looks much
 like every other, and the first thing training has to do is to undo that. Here the projection starts
@@ -13,20 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vidvec.model.encoder import VideoEncoder
-
 # Root mean square of a projected frame's numbers: well above the position table's 0.02.
 PROJECTED_SIZE = 0.2
 
 
-def start_from_features(encoder: VideoEncoder, frames: NDArray[np.floating]) -> None:
-    """Sets the frame projection's weight and bias, in place.
+def start_from_features(projection: torch.nn.Linear, frames: NDArray[np.floating]) -> None:
+    """Sets a projection's weight and bias, in place.
 
     Args:
-        encoder: With random weights.
-        frames: (n, D) a sample of frame features; with none of them nothing is changed.
+        projection: D to H, of frames or of audio frames.
+        frames: (n, D) a sample of their features; with none of them nothing is changed.
     """
-    hidden, width = encoder.frame_projection.weight.shape
+    hidden, width = projection.weight.shape
     if not len(frames):
         return
     centred = np.asarray(frames, np.float64)
@@ -41,5 +39,5 @@ def start_from_features(encoder: VideoEncoder, frames: NDArray[np.floating]) -> 
     turn = torch.nn.init.orthogonal_(torch.empty(hidden, kept)).double().numpy()
     weight = turn @ axes.T * PROJECTED_SIZE * np.sqrt(hidden / variance)
     with torch.no_grad():
-        encoder.frame_projection.weight.copy_(torch.from_numpy(weight))
-        encoder.frame_projection.bias.copy_(torch.from_numpy(-(weight @ mean)))
+        projection.weight.copy_(torch.from_numpy(weight))
+        projection.bias.copy_(torch.from_numpy(-(weight @ mean)))

@@ -25,11 +25,11 @@ class PredictionHead(nn.Module):
 
 
 class PretrainingHeads(nn.Module):
-    """Tags of the video, words of the title, features of the frames.
+    """Tags of the video, words of its texts, features of its frames and of its audio frames.
 
     Args:
-        config: With ``vocab_size``, ``frame_size`` and ``tags`` filled in. Without tags in the
-            vocabulary there is no tag head.
+        config: With ``vocab_size``, ``frame_size``, ``audio_size`` and ``tags`` filled in. Without
+            tags in the vocabulary there is no tag head, without audio none for it.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -40,6 +40,7 @@ class PretrainingHeads(nn.Module):
         self.tag = nn.Linear(width, config.tags) if config.tags else None
         self.mlm = PredictionHead(config, config.vocab_size)
         self.mfm = PredictionHead(config, config.frame_size)
+        self.mam = PredictionHead(config, config.audio_size) if config.reads_audio else None
         self.apply(initialise)
 
     def tag_logits(self, encoded: Encoded) -> Tensor | None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vidvec.config import ModelConfig
 from vidvec.model.attention import attend
+from vidvec.model.dropout import Dropout
 from vidvec.model.layout import FlatLayout
 
 
@@ -27,7 +28,7 @@ class ModernEmbedding(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm = modern_norm(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, values: Tensor, positions: Tensor) -> Tensor:
         """(n, H) values to (n, H); the positions are not read."""
@@ -57,7 +58,7 @@ class ModernBlock(nn.Module):
         self.ffn_norm = modern_norm(config)
         self.up = nn.Linear(size, 2 * config.ffn_size, bias=False)
         self.down = nn.Linear(config.ffn_size, size, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, layout: FlatLayout) -> Tensor:
         """(N, H) to (N, H)."""

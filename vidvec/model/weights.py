@@ -6,7 +6,7 @@ and a manifest. Nothing is ever unpickled but tensors (``weights_only=True``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vidvec import storage
-from vidvec.config import Recipe, load_recipe
-from vidvec.data.corpus import Corpus
+from vidvec.config import Modality, Recipe, load_recipe
+from vidvec.data.corpus import NO_AUDIO, Corpus
+from vidvec.data.frames import describe, difference, same_encoder
 from vidvec.data.tokenizer import TitleTokenizer, load_tokenizer
 from vidvec.errors import FormatError, UsageError
 from vidvec.model.encoder import VideoEncoder
@@ -40,6 +41,7 @@ class VideoModel:
         tag_vocabulary: What the tag head's classes are.
         frame_encoder: Identity of the frame encoder whose features it was trained on.
         made_by: What came before: stage, corpus, start checkpoint.
+        audio_encoder: Identity of the audio encoder, where the model reads audio.
     """
 
     encoder: VideoEncoder
@@ -49,6 +51,7 @@ class VideoModel:
     tag_vocabulary: list[str]
     frame_encoder: dict[str, Any]
     made_by: dict[str, Any] = field(default_factory=dict)
+    audio_encoder: dict[str, Any] = field(default_factory=NO_AUDIO.copy)
 
     def named_parameters(self) -> Iterable[tuple[str, torch.nn.Parameter]]:
         """All parameters, named as in ``model.safetensors``."""
@@ -56,20 +59,46 @@ class VideoModel:
         if self.heads is not None:
             yield from self.heads.named_parameters(prefix="heads")
 
-    def check_frames(self, corpus: Corpus, source: Path) -> None:
-        """Refuses a corpus whose frames come from another encoder than the model was trained on.
+    def check_frames(
+        self, corpus: Corpus, source: Path, without: Collection[Modality] = ()
+    ) -> Corpus:
+        """Finds the frames that the model reads: the corpus's own, or those of a feature set.
 
         Args:
             corpus: To be read.
             source: Where the model is from, for the message.
+            without: What is not read of the corpus, and may be of any encoder.
+
+        Returns:
+            The corpus with frames of the encoder that the model was trained on.
 
         Raises:
-            UsageError: The two do not fit.
+            UsageError: The corpus has frames, but none of that encoder; or the model reads audio,
+                and the corpus has audio of another encoder.
         """
-        if corpus.frame_size and self.frame_encoder != corpus.frame_encoder:
+        fitting = corpus.with_frames_of(self.frame_encoder)
+        held = fitting.frame_encoder
+        read = fitting.frame_size and "frames" not in without
+        if read and not same_encoder(self.frame_encoder, held):
+            sets = ", ".join(corpus.feature_sets) or "none"
             raise UsageError(
-                f"{source} reads frames of {self.frame_encoder['name']}, {corpus.path} "
-                f"holds frames of {corpus.frame_encoder['name']}: the two do not fit"
+                f"{source} reads frames of {describe(self.frame_encoder)}, {corpus.path} holds "
+                f"frames of {describe(held)}{difference(self.frame_encoder, held)}: the two do not "
+                f"fit, nor does any of its feature sets ({sets}); vidvec reencode adds one"
+            )
+        if "audio" not in without:
+            self._check_audio(corpus, source)
+        return fitting
+
+    def _check_audio(self, corpus: Corpus, source: Path) -> None:
+        if not (self.recipe.model.reads_audio and corpus.audio_size):
+            return
+        expected, held = self.audio_encoder, corpus.audio_encoder
+        if not same_encoder(expected, held):
+            raise UsageError(
+                f"{source} reads audio of {describe(expected)}, {corpus.path} holds audio of "
+                f"{describe(held)}{difference(expected, held)}: the two do not fit; ingest the "
+                "videos with that audio encoder, or leave audio out (embed --without audio)"
             )
 
     def to(self, device: torch.device | str) -> VideoModel:
@@ -91,6 +120,7 @@ def save_model(folder: Path, model: VideoModel) -> None:
         "heads": model.heads is not None,
         "tag_vocabulary": model.tag_vocabulary,
         "frame_encoder": model.frame_encoder,
+        "audio_encoder": model.audio_encoder,
     }
     storage.write_json(folder / "config.json", config)
     (folder / "recipe.toml").write_text(model.recipe.to_toml(), "utf-8")
@@ -123,6 +153,11 @@ def checkpoint_folder(path: Path) -> Path:
     )
 
 
+def is_model(path: Path) -> bool:
+    """Whether a path is a checkpoint or a run, as ``load_model`` takes it."""
+    return (path / "model.safetensors").is_file() or (path / RUN_FILE).is_file()
+
+
 def load_model(path: str | Path) -> VideoModel:
     """Reads a checkpoint, or a run's best one; on the CPU, in evaluation mode.
 
@@ -141,6 +176,7 @@ def load_model(path: str | Path) -> VideoModel:
         tag_vocabulary=config["tag_vocabulary"],
         frame_encoder=config["frame_encoder"],
         made_by=manifest["made_by"],
+        audio_encoder=config.get("audio_encoder", NO_AUDIO),
     )
     put_weights(model, read_tensors(folder / "model.safetensors"), str(folder))
     model.encoder.eval()

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from vidvec import storage
-from vidvec.config import Recipe, Section, find_recipe, is_plan, load_recipe
+from vidvec.config import Recipe, Section, load_recipe
 from vidvec.data.competition import (
     PARTS,
     TAG_LIST,
@@ -28,6 +28,7 @@ from vidvec.data.competition import (
     record_files,
 )
 from vidvec.errors import ConfigError, UsageError
+from vidvec.recipe_files import find_recipe, is_plan
 
 # What is embedded: the validation pairs are among the pairwise videos; the rest only trains.
 EMBEDDED_PARTS = ("pairwise", *TEST_PARTS)

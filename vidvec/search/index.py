@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,20 @@ class ExactIndex:
 
     Args:
         vectors: To search in.
+        without: Ids of videos that are never found.
+
+    Attributes:
+        left_out: How many of the vectors are of such videos.
     """
 
-    def __init__(self, vectors: Vectors) -> None:
+    def __init__(self, vectors: Vectors, without: Collection[str] = ()) -> None:
         self.vectors = vectors
+        ids = set(without)
+        keep = np.array([video not in ids for video in vectors.ids], np.bool_)
+        self._rows = np.flatnonzero(keep)
+        self.left_out = len(vectors) - len(self._rows)
         self._index = faiss.IndexFlatIP(vectors.dimension)
-        self._index.add(_unit(vectors.matrix))
+        self._index.add(_unit(vectors.matrix if keep.all() else vectors.matrix[self._rows]))
 
     def search(
         self, queries: NDArray[np.float32], k: int, without: Sequence[str | None] | None = None
@@ -53,7 +61,7 @@ class ExactIndex:
                 f"query vectors have {queries.shape[1]} numbers, {self.vectors.path} holds "
                 f"{self.vectors.dimension}"
             )
-        count = min(k + (without is not None), len(self.vectors))
+        count = min(k + (without is not None), len(self._rows))
         if count == 0:
             return [[] for _ in queries]
         cosines, rows = self._index.search(_unit(queries), count)
@@ -62,7 +70,8 @@ class ExactIndex:
             left_out = without[place] if without is not None else None
             pairs = zip(rows[place], cosines[place], strict=True)
             # Row −1 stands for no neighbour, as of a query that holds NaN.
-            hits = [Hit(self.vectors.ids[row], float(cosine)) for row, cosine in pairs if row >= 0]
+            known = [(self._rows[row], float(cosine)) for row, cosine in pairs if row >= 0]
+            hits = [Hit(self.vectors.ids[row], cosine) for row, cosine in known]
             found.append([hit for hit in hits if hit.id != left_out][:k])
         return found
 
@@ -101,6 +110,20 @@ def encode_titles(vectors: Path, titles: Sequence[str]) -> NDArray[np.float32]:
         members = [encode_titles(Path(member), titles) for member in made_by["members"]]
         return load_fusion(vectors).apply(members)
     raise UsageError(f"{vectors} was made by {made_by['stage']}: titles cannot be encoded for it")
+
+
+def gone_ids(corpus: Corpus | None, vectors: Vectors, *, own: bool) -> list[str]:
+    """Ids of vectors whose videos are gone: marked so in the corpus, or removed from it.
+
+    Args:
+        corpus: ``None``: not known, and then nothing is gone.
+        vectors: Of its videos.
+        own: They were made from this corpus, so that a video that is not in it was removed.
+    """
+    if corpus is None or not corpus.edition:
+        return []
+    live = {corpus.ids[row] for row in corpus.live.tolist()}
+    return [video for video in vectors.ids if video not in live and (own or video in corpus)]
 
 
 def corpus_of(vectors: Path, given: Path | None = None) -> Corpus | None:

@@ -138,6 +138,8 @@ def finetune(
     recipe: Recipe,
     start: Path | None = None,
     on_step: OnStep | None = None,
+    *,
+    features: str = "",
 ) -> TrainReport:
     """Finetunes a model on a corpus's pairs, or carries on with a run that was stopped.
 
@@ -145,12 +147,15 @@ def finetune(
         corpus_path: A complete corpus with pairs.
         run: The run's folder.
         recipe: Its ``finetune`` section; the model's shape is the checkpoint's where one is given.
-        start: A pretrained checkpoint or run; ``None``: a new model.
+        start: A pretrained checkpoint or run, which finds the frames that it reads, the corpus's
+            own or a feature set's; ``None``: a new model.
         on_step: See ``train``.
+        features: The corpus's feature set that a new model learns from; empty: its own frames.
     """
-    corpus = Corpus(corpus_path)
+    corpus = Corpus(corpus_path, features=features)
     torch.manual_seed(recipe.seed)
     model = start_model(start, recipe, corpus).to(default_device())
+    corpus = model.check_frames(corpus, start or corpus_path)
     made_by = {"stage": "finetune", "corpus": str(corpus_path)}
     model.made_by = {**made_by, "start": str(start) if start else ""}
     task = FinetuneTask(model, corpus)

@@ -26,19 +26,21 @@ class LossCounts:
 
     Attributes:
         tag: () int64, videos that were tagged.
-        mlm, mfm: Masked tokens, masked frames.
+        mlm, mfm, mam: Masked tokens, masked frames, masked audio frames.
     """
 
     tag: Tensor
     mlm: int
     mfm: int
+    mam: int = 0
 
 
 def count_items(batch: Batch, masked: Masked) -> LossCounts:
     """Of a batch."""
     none = batch.frame_counts.new_zeros(())
     tagged = none if batch.tag_counts is None else (batch.tag_counts >= 0).sum()
-    return LossCounts(tagged, len(masked.token_targets), len(masked.frame_targets))
+    audio = 0 if masked.audio_targets is None else len(masked.audio_targets)
+    return LossCounts(tagged, len(masked.token_targets), len(masked.frame_targets), audio)
 
 
 def tag_loss(
@@ -109,20 +111,63 @@ def masked_frame_loss(
         total: Masked frames to average over, where these are but a part; ``None``: those here.
     """
     predicted = encoded.layout.frame_rows[targets]
-    predictions = heads.mfm(encoded.hidden.index_select(0, predicted)).float()
-    candidates = frames.to(predictions.dtype).T
+    predictions = heads.mfm(encoded.hidden.index_select(0, predicted))
+    return _contrast(predictions, targets, frames, frame_mask, total)
+
+
+def masked_audio_loss(
+    heads: PretrainingHeads,
+    encoded: Encoded,
+    targets: Tensor,
+    audio: Tensor,
+    *,
+    total: int | None = None,
+) -> Tensor:
+    """Noise-contrastive loss of the masked audio frames, as of masked frames. 0 where none is.
+
+    Args:
+        heads: Give the predictions; they have a head for audio.
+        encoded: Of the masked batch.
+        targets: (M,) masked positions among the audio frames.
+        audio: (ΣA, K) original features; all of them are candidates.
+        total: As of masked frames.
+
+    Raises:
+        ValueError: The model reads no audio.
+    """
+    if heads.mam is None or encoded.layout.audio_rows is None:
+        raise ValueError("masked audio needs a batch with audio and a model that reads it")
+    predicted = encoded.layout.audio_rows[targets]
+    predictions = heads.mam(encoded.hidden.index_select(0, predicted))
+    return _contrast(predictions, targets, audio, None, total)
+
+
+def _contrast(
+    predictions: Tensor, targets: Tensor, originals: Tensor, mask: Tensor | None, total: int | None
+) -> Tensor:
+    """Mean cross entropy of dot products with all originals, of which the target is the class.
+
+    Args:
+        predictions: (M, D).
+        targets: (M,) rows of ``originals``.
+        originals: (n, D).
+        mask: (n,) bool, false where a row is no candidate; ``None``: all are.
+        total: To average over; ``None``: M.
+    """
+    predictions = predictions.float()
+    candidates = originals.to(predictions.dtype).T
 
     def part(some: Tensor, classes: Tensor) -> Tensor:
         # Not under autocast: products of 1536 numbers are large, bfloat16 would round them to whole
         # numbers or halves, and the softmax lives on their differences.
         with exact(some):
             logits = some @ candidates
-        if frame_mask is not None:
-            logits = logits.masked_fill(~frame_mask, -torch.inf)
+        if mask is not None:
+            logits = logits.masked_fill(~mask, -torch.inf)
         return F.cross_entropy(logits, classes, reduction="sum")
 
     total = len(targets) if total is None else total
-    rows = max(1, LOGITS_AT_ONCE // max(1, len(frames)))
+    rows = max(1, LOGITS_AT_ONCE // max(1, len(originals)))
     if len(targets) <= rows:
         return part(predictions, targets) / max(1, total)
     # Each part's logits are made anew in the backward pass instead of all being kept.
@@ -135,11 +180,12 @@ def masked_frame_loss(
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """Weights of the three pretraining losses in their sum."""
+    """Weights of the pretraining losses in their sum."""
 
     tag: float
     mlm: float
     mfm: float
+    mam: float = 0.0
 
 
 def pretraining_losses(
@@ -175,6 +221,9 @@ def pretraining_losses(
         targets = masked.frame_targets
         frames = (batch.frames, batch.frame_mask)
         losses["mfm"] = masked_frame_loss(heads, encoded, targets, *frames, total=counts.mfm)
+    if weights.mam and heads.mam and batch.audio is not None and masked.audio_targets is not None:
+        heard = (masked.audio_targets, batch.audio)
+        losses["mam"] = masked_audio_loss(heads, encoded, *heard, total=counts.mam)
     total = encoded.projected.new_zeros(())
     for name, loss in losses.items():
         total = total + getattr(weights, name) * loss

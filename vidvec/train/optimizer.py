@@ -13,11 +13,15 @@ from vidvec.model.weights import VideoModel
 _PARTS = {
     "encoder.frame_projection": "frames",
     "encoder.frame_embedding": "frame_embeddings",
+    "encoder.audio_projection": "audio",
+    "encoder.audio_embedding": "audio_embeddings",
+    "encoder.text_kind": "text_kinds",
     "encoder.pool": "pool",
     "encoder.projection": "projection",
     "heads.tag": "tag_head",
     "heads.mlm": "mlm_head",
     "heads.mfm": "mfm_head",
+    "heads.mam": "mam_head",
 }
 
 

@@ -1,4 +1,4 @@
-"""Pretraining: tags, masked words, masked frames."""
+"""Pretraining: tags, masked words, masked frames, masked audio frames."""
 
 from __future__ import annotations
 
@@ -74,10 +74,14 @@ class PretrainTask:
         named = {part for parts in chosen for group in parts for part in group}
         self.missing_parts = sorted(named - corpus.parts.keys())
         self._weights = LossWeights(
-            self.stage.tag_weight, self.stage.mlm_weight, self.stage.mfm_weight
+            self.stage.tag_weight,
+            self.stage.mlm_weight,
+            self.stage.mfm_weight,
+            self.stage.mam_weight,
         )
         tags = self._weights.tag and self.heads.tag is not None
-        if not (tags or self._weights.mlm or self._weights.mfm):
+        audio = self._weights.mam and self.heads.mam is not None
+        if not (tags or self._weights.mlm or self._weights.mfm or audio):
             raise UsageError(
                 "nothing to learn from: every objective that this corpus allows has weight 0; set "
                 "pretrain.mlm_weight or pretrain.mfm_weight (or tag_weight, where videos have tags)"
@@ -92,10 +96,11 @@ class PretrainTask:
 
     def _rows(self, corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows to train on and rows held out; the latter by a hash of the id, on any machine."""
-        rows = np.arange(len(corpus))
+        rows = corpus.live
         if self.stage.videos == "train":
             scored = {video for pair in corpus.pairs() for video in (pair.id_1, pair.id_2)}
-            keep = [not (video in scored and fold(video) == 0) for video in corpus.ids]
+            ids = [corpus.ids[row] for row in rows]
+            keep = [not (video in scored and fold(video) == 0) for video in ids]
             rows = rows[np.array(keep, bool)]
         keys = [hashlib.sha256(f"held {corpus.ids[row]}".encode()).digest() for row in rows]
         held = sorted(range(len(rows)), key=keys.__getitem__)
@@ -122,6 +127,7 @@ class PretrainTask:
             torch.stack([count.tag for count in each]).sum(),
             sum(count.mlm for count in each),
             sum(count.mfm for count in each),
+            sum(count.mam for count in each),
         )
         return [partial(self._losses, *piece, counts) for piece in pieces]
 
@@ -137,6 +143,7 @@ class PretrainTask:
             step=step,
             mlm_rate=self.stage.mlm_rate if self.stage.mlm_weight else 0.0,
             mfm_rate=self.stage.mfm_rate if self.stage.mfm_weight else 0.0,
+            mam_rate=self.stage.mam_rate if self.stage.mam_weight else 0.0,
             special_ids=model.tokenizer.special_ids,
             vocab_size=model.recipe.model.vocab_size,
         )
@@ -145,8 +152,13 @@ class PretrainTask:
     def _losses(
         self, batch: Batch, masked: Masked, layout: FlatLayout, counts: LossCounts | None = None
     ) -> dict[str, Tensor]:
-        read = {"token_ids": masked.token_ids, "frames": masked.frames, "layout": layout}
-        encoded = self.model.encoder(batch, **read)
+        encoded = self.model.encoder(
+            batch,
+            token_ids=masked.token_ids,
+            frames=masked.frames,
+            audio=masked.audio,
+            layout=layout,
+        )
         return pretraining_losses(self.heads, encoded, batch, masked, self._weights, counts=counts)
 
     def validate(self) -> dict[str, float]:
@@ -199,7 +211,7 @@ def run_facts(
         settings: Hash of the recipe's settings that the stage reads.
         more: What else must not differ.
     """
-    content = (corpus.manifest["shards"], corpus.tag_vocabulary, corpus.pairs())
+    content = (corpus.content, corpus.tag_vocabulary, corpus.pairs())
     return {
         "recipe": settings,
         "corpus": hashlib.sha256(str(content).encode()).hexdigest()[:12],
@@ -209,7 +221,12 @@ def run_facts(
 
 
 def pretrain(
-    corpus_path: Path, run: Path, recipe: Recipe, on_step: OnStep | None = None
+    corpus_path: Path,
+    run: Path,
+    recipe: Recipe,
+    on_step: OnStep | None = None,
+    *,
+    features: str = "",
 ) -> TrainReport:
     """Pretrains a new model on a corpus, or carries on with a run that was stopped.
 
@@ -218,8 +235,9 @@ def pretrain(
         run: The run's folder.
         recipe: Model and ``pretrain`` section.
         on_step: See ``train``.
+        features: The corpus's feature set to learn from; empty: its own frames.
     """
-    corpus = Corpus(corpus_path)
+    corpus = Corpus(corpus_path, features=features)
     model = new_model(recipe, corpus).to(default_device())
     model.made_by = {"stage": "pretrain", "corpus": str(corpus_path)}
     facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("pretrain"))

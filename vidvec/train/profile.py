@@ -28,6 +28,8 @@ _PARTS = (
     ("token_embedding", "embeddings"),
     ("frame_projection", "frame projection"),
     ("frame_embedding", "embeddings"),
+    ("audio_projection", "audio projection"),
+    ("audio_embedding", "embeddings"),
     ("qkv", "attention: projections"),
     ("out", "attention: projections"),
     ("up", "feed-forward: products"),
@@ -40,6 +42,7 @@ _PARTS = (
     ("tag", "head: tags"),
     ("mlm", "head: masked words"),
     ("mfm", "head: masked frames"),
+    ("mam", "head: masked audio"),
 )
 _BLOCKS = "blocks"
 REST_OF_BLOCKS = "attention, activations, residuals"
@@ -69,7 +72,7 @@ class Profile:
         parts: In the order of a step.
         seconds: Of a whole step: all parts that are not inside another.
         videos_per_second: Of training alone; batches are made ahead by another thread.
-        tokens_per_second: Frames and title tokens, padding not counted.
+        tokens_per_second: Frames, audio frames and tokens, padding not counted.
         padding_share: Of the positions that run, those that hold nothing.
         flops: Of a step's matrix products on real positions, backward included.
         matrix_rate: Products a second that this device reaches on one large matrix.
@@ -250,9 +253,12 @@ def _amounts(batches: list[Batch], model: VideoModel) -> tuple[float, float, flo
     videos = float(np.mean([len(batch) for batch in batches]))
     frames = float(np.mean([len(batch.frames) for batch in batches])) / videos
     tokens = float(np.mean([len(batch.token_ids) for batch in batches])) / videos
-    real = videos * (frames + tokens)
+    heard = [0 if batch.audio is None else len(batch.audio) for batch in batches]
+    audio = float(np.mean(heard)) / videos
+    real = videos * (frames + audio + tokens)
     run = videos * (config.max_frames + config.max_tokens) if config.count_padding else real
     words = max(0.0, tokens - 3)
-    each = encoder_flops(plain, frames, tokens)
-    each += heads_flops(plain, settings, frames, words, frames * videos)
+    each = encoder_flops(plain, frames, tokens, audio)
+    heard_by = {"audio": audio, "batch_audio": audio * videos}
+    each += heads_flops(plain, settings, frames, words, frames * videos, **heard_by)
     return videos, real, run, TRAINING * videos * each

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from vidvec.config import Recipe
-from vidvec.data.corpus import Corpus
+from vidvec.data.corpus import NO_AUDIO, Corpus
 from vidvec.data.tokenizer import load_tokenizer
 from vidvec.errors import UsageError
 from vidvec.model.bert import bert_shape, start_from_bert
@@ -36,13 +38,14 @@ def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
         **(bert_shape(start) if start else {}),
         "vocab_size": tokenizer.vocab_size,
         "frame_size": max(1, corpus.frame_size),
+        "audio_size": corpus.audio_size if recipe.model.max_audio else 0,
         "tags": len(vocabulary),
     }
     config = recipe.model.model_copy(update=sizes)
-    if max(config.max_frames, config.max_tokens) > config.max_positions:
+    if config.beyond_positions:
         raise UsageError(
             f"{recipe.model.init} has {config.max_positions} positions: too few for "
-            f"model.max_frames {config.max_frames} or model.max_tokens {config.max_tokens}"
+            f"model.{config.beyond_positions}"
         )
     torch.manual_seed(recipe.seed)
     model = VideoModel(
@@ -52,9 +55,15 @@ def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
         recipe=recipe.model_copy(update={"model": config}),
         tag_vocabulary=vocabulary,
         frame_encoder=corpus.frame_encoder,
+        audio_encoder=corpus.audio_encoder if config.reads_audio else NO_AUDIO,
     )
     if config.start == "data":
-        start_from_features(model.encoder, _sample_frames(corpus, recipe.seed))
+        encoder, seed = model.encoder, recipe.seed
+        frames = _sample(corpus.frames, corpus.frame_counts, corpus.frame_size, seed)
+        start_from_features(encoder.frame_projection, frames)
+        if encoder.audio_projection is not None:
+            audio = _sample(corpus.audio, corpus.audio_counts, corpus.audio_size, seed)
+            start_from_features(encoder.audio_projection, audio)
         start_from_tags(model, corpus)
     if start:
         start_from_bert(model, start)
@@ -78,10 +87,11 @@ def start_from_tags(model: VideoModel, corpus: Corpus) -> None:
         model.heads.tag.bias.copy_(torch.from_numpy(np.log(odds)))
 
 
-def _sample_frames(corpus: Corpus, seed: int) -> NDArray[np.float16]:
-    """(n, D) frames of up to ``SAMPLED_VIDEOS`` videos."""
-    rows = np.flatnonzero(corpus.frame_counts)
+def _sample(
+    read: Callable[[int], NDArray[np.float16]], counts: NDArray[np.int64], width: int, seed: int
+) -> NDArray[np.float16]:
+    """(n, width) frames, or audio frames, of up to ``SAMPLED_VIDEOS`` videos."""
+    rows = np.flatnonzero(counts)
     rows = np.random.default_rng(seed).permutation(rows)[:SAMPLED_VIDEOS]
-    width = max(1, corpus.frame_size)
-    frames = (corpus.frames(int(row)) for row in np.sort(rows))
-    return np.concatenate([np.zeros((0, width), np.float16), *frames])
+    frames = (read(int(row)) for row in np.sort(rows))
+    return np.concatenate([np.zeros((0, max(1, width)), np.float16), *frames])

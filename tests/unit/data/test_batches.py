@@ -17,10 +17,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tests.corpora import WIDTH, made_videos, write_corpus
 from vidvec import storage
 from vidvec.config import ModelConfig
-from vidvec.data import batches as module
-from vidvec.data.batches import BatchBuilder, assemble, epoch_batches, prefetch, title_tokens
+from vidvec.data import texts as module
+from vidvec.data.batches import BatchBuilder, assemble, epoch_batches, prefetch
 from vidvec.data.corpus import Corpus
 from vidvec.data.sampling import sample_positions
+from vidvec.data.texts import title_tokens
 from vidvec.data.tokenizer import TitleTokenizer, load_tokenizer, train_tokenizer
 from vidvec.records import Batch, Video
 
@@ -235,7 +236,7 @@ def refuse(*_: object) -> None:
 
 @pytest.mark.parametrize("at_once", [1, 3, 50_000])
 def test_tokens_of_titles_are_kept_and_used(corpus, monkeypatch, at_once):
-    monkeypatch.setattr(module, "TITLES_AT_ONCE", at_once)
+    monkeypatch.setattr(module, "TEXTS_AT_ONCE", at_once)
     expected = [[5, 6, 7], [], [8, 1, 9], [10]]
     assert parts(title_tokens(corpus, words_tokenizer())) == expected
     monkeypatch.setattr(TitleTokenizer, "encode", refuse)

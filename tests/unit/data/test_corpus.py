@@ -48,7 +48,10 @@ def same(found: Video, wanted: Video, thumbnails: tuple[bytes, ...]) -> None:
             assert value.dtype == np.float16
             assert value.shape == (len(other), WIDTH)
             assert (value == other.reshape(-1, WIDTH)).all()
-        elif name == "frame_times_seconds":
+        elif name == "audio":
+            assert value.dtype == np.float16
+            assert value.shape == (0, 1)
+        elif name.endswith("times_seconds"):
             assert value.dtype == np.float32
             assert value.tolist() == other.tolist()
         else:
@@ -66,7 +69,9 @@ def test_videos_come_back_as_they_went_in(tmp_path, shards):
         same(corpus.video(row), video, corpus.thumbnails(row))
         assert corpus.row(video.id) == row
         assert video.id in corpus
-    assert list(store.iterate_titles(corpus)) == [video.title for video in VIDEOS]
+    texts = [video.speech_text for video in VIDEOS] + [video.screen_text for video in VIDEOS]
+    expected = [video.title for video in VIDEOS] + [text for text in texts if text]
+    assert list(store.iterate_texts(corpus)) == expected
 
 
 def test_an_id_that_is_not_there(tmp_path):
@@ -120,8 +125,12 @@ def test_any_arrow_reader_reads_a_shard(tmp_path):
             "category": pa.string(),
             "language": pa.string(),
             "duration_seconds": pa.float32(),
+            "file": pa.string(),
+            "stamp": pa.string(),
             "frame_times_seconds": pa.list_(pa.float32()),
             "frames": pa.list_(pa.list_(pa.float16(), WIDTH)),
+            "audio_times_seconds": pa.list_(pa.float32()),
+            "audio": pa.list_(pa.list_(pa.float16(), 1)),
         }
     )
     rows = table.to_pylist()
@@ -191,7 +200,7 @@ def test_a_corpus_without_videos(tmp_path):
     assert corpus.pairs() == []
     assert corpus.verify() == []
     assert corpus.frame_counts.tolist() == []
-    assert list(store.iterate_titles(corpus)) == []
+    assert list(store.iterate_texts(corpus)) == []
     positions, counts = corpus.tag_positions()
     assert (positions.tolist(), counts.tolist()) == ([], [])
     assert corpus.column("frames").to_pylist() == []

@@ -387,7 +387,7 @@ def made_of_numbers(monkeypatch) -> None:
     monkeypatch.setattr(
         module,
         "open_frame_encoder",
-        lambda spec, options=None: CountingEncoder(int(spec.split(":")[1])),
+        lambda spec, **_: CountingEncoder(int(spec.split(":")[1])),
     )
 
 

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vidvec.data.tables import find_tables, read_folder, read_table
+from vidvec.data.sources import open_source
+from vidvec.data.tables import find_tables, is_table, read_table
+from vidvec.data.walk import list_folder
 from vidvec.errors import FormatError
 from vidvec.records import Reject, SourceRow, Video
 
@@ -45,6 +47,14 @@ def write_columns(path: Path, table: pa.Table) -> Path:
 COLUMNAR = pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".feather", ".ipc"])
 
 
+def tables_of(folder: Path) -> list[Path]:
+    return [folder / file.path for file in find_tables(list_folder(folder))]
+
+
+def read_folder(folder: Path) -> list[Row]:
+    return list(open_source(folder).read())
+
+
 def test_finds_tables(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     (tmp_path / "a" / "deep").mkdir(parents=True)
@@ -52,14 +62,15 @@ def test_finds_tables(tmp_path: Path) -> None:
     for path in [*below, tmp_path / "notes.csv", tmp_path / "meta.txt"]:
         path.touch()
     (tmp_path / "index.csv").mkdir()
-    assert find_tables(tmp_path) == below
+    assert tables_of(tmp_path) == below
     own = [tmp_path / "index.ndjson", tmp_path / "metadata.csv"]
     for path in own:
         path.touch()
-    assert find_tables(tmp_path) == own
-    assert find_tables(tmp_path / "notes.csv") == [tmp_path / "notes.csv"]
-    assert find_tables(tmp_path / "meta.txt") == []
-    assert find_tables(tmp_path / "a" / "deep") == below[:1]
+    assert tables_of(tmp_path) == own
+    assert tables_of(tmp_path / "a" / "deep") == below[:1]
+    assert [name for name in ("notes.csv", "a.IPC", "meta.txt", "csv") if is_table(name)] == [
+        *["notes.csv", "a.IPC"]
+    ]
 
 
 def test_folder_of_videos(tmp_path: Path) -> None:
@@ -68,7 +79,7 @@ def test_folder_of_videos(tmp_path: Path) -> None:
     names = ["b.mp4", "cats/a.b.MKV", "notes.txt", ".hidden.mp4", ".cache/c.mp4", "cats/z.webm"]
     for name in names:
         (tmp_path / name).touch()
-    rows = list(read_folder(tmp_path))
+    rows = read_folder(tmp_path)
     assert [row.video.id for row in rows] == ["b", "cats/a.b", "cats/z"]
     assert [row.where for row in rows] == ["b.mp4", "cats/a.b.MKV", "cats/z.webm"]
     assert rows[1].file == tmp_path / "cats" / "a.b.MKV"
@@ -391,9 +402,9 @@ def test_frames_outlive_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.shared
 def test_real_tables(shared: Path) -> None:
-    tables = find_tables(shared / "data" / "videos")
+    tables = tables_of(shared / "data" / "videos")
     rows = [row for table in tables for row in read_table(table)]
     assert (len(tables), len(rows)) == (8, 137)
     assert all(isinstance(row, SourceRow) and row.file is not None for row in rows)
-    files = {row.file for row in read_folder(shared / "data" / "videos")}
+    files = {row.file for row in read_folder(shared / "data" / "videos" / "**" / "*.*")}
     assert files == {row.file for row in rows}

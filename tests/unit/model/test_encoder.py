@@ -20,6 +20,7 @@ from tests.tiny import (
     tiny_encoder,
 )
 from vidvec.model.attention import attend
+from vidvec.model.dropout import Dropout
 from vidvec.model.encoder import VideoEncoder
 from vidvec.model.layout import fill
 from vidvec.model.published import translate
@@ -278,8 +279,8 @@ def test_dropout_is_where_bert_has_it(monkeypatch):
     )
     calls: dict[str, int] = {}
     for name, module in encoder.named_modules():
-        if isinstance(module, nn.Dropout):
-            assert module.p == 0.25
+        if isinstance(module, Dropout):
+            assert module.rate == 0.25
             module.register_forward_hook(
                 lambda *_, name=name: calls.update({name: calls.get(name, 0) + 1})
             )

@@ -28,7 +28,7 @@ def projected(encoder, frames: np.ndarray) -> np.ndarray:
 def test_projections_have_no_mean_and_the_size_that_was_meant(width):
     encoder = tiny_encoder(frame_size=width)
     frames = features(500, width)
-    start_from_features(encoder, frames)
+    start_from_features(encoder.frame_projection, frames)
     found = projected(encoder, frames)
     assert np.allclose(found.mean(0), 0, atol=1e-4)
     assert np.sqrt((found**2).mean()) == pytest.approx(PROJECTED_SIZE, rel=1e-3)
@@ -38,7 +38,7 @@ def test_projections_have_no_mean_and_the_size_that_was_meant(width):
 def test_angles_around_the_mean_stay(width):
     encoder = tiny_encoder(frame_size=width)
     frames = features(200, width)
-    start_from_features(encoder, frames)
+    start_from_features(encoder.frame_projection, frames)
     centred = frames.astype(np.float64) - frames.astype(np.float64).mean(0)
     after = projected(encoder, frames)
     before, after = (
@@ -54,7 +54,7 @@ def test_of_more_features_than_units_the_leading_axes_stay():
     # 16 directions that matter, of 40, turned anyhow: with 16 hidden units none of them is lost.
     axes = np.linalg.qr(generator.normal(size=(40, 40)))[0][:16]
     frames = (generator.normal(size=(300, 16)) @ axes).astype(np.float16)
-    start_from_features(encoder, frames)
+    start_from_features(encoder.frame_projection, frames)
     lengths = np.linalg.norm(frames.astype(np.float64) - frames.mean(0, np.float64), axis=1)
     ratio = np.linalg.norm(projected(encoder, frames), axis=1) / lengths
     assert ratio == pytest.approx(np.full(300, ratio.mean()), rel=1e-2)
@@ -71,5 +71,5 @@ def test_of_more_features_than_units_the_leading_axes_stay():
 def test_without_variance_nothing_changes(frames):
     encoder = tiny_encoder()
     weight = encoder.frame_projection.weight.clone()
-    start_from_features(encoder, frames)
+    start_from_features(encoder.frame_projection, frames)
     assert torch.equal(encoder.frame_projection.weight, weight)

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from tests.tiny import tiny_recipe
-from vidvec.config import load_recipe, recipe_names
+from vidvec.config import load_recipe
 from vidvec.data.corpus import Corpus
 from vidvec.model.precision import autocast, exact, in_bfloat16, tensor_float_32
+from vidvec.recipe_files import recipe_names
 from vidvec.train import trainer
 from vidvec.train.finetune import FinetuneTask
 from vidvec.train.pretrain import PretrainTask
