@@ -118,6 +118,25 @@ class Reject:
 
 
 @dataclass(frozen=True, slots=True)
+class Processed:
+    """A video with its frames, and whether they were made here by the frame encoder.
+
+    Attributes:
+        where: Its place in the source, for a reject.
+        video: The video.
+        encoded: Made here by the frame encoder; else they came with the source.
+        part: The source's folder that it comes from.
+        heard: Whether its audio frames were made here by the audio encoder.
+    """
+
+    where: str
+    video: Video
+    encoded: bool
+    part: str = ""
+    heard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """Two videos and how similar people found them (higher is more similar)."""
 

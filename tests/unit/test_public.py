@@ -38,6 +38,7 @@ COMMANDS = {
         *["SOURCE", "CORPUS", "--encoder", "--encoder-precision", "--size", "--mean", "--std"],
         *["--output", "--resize", "--audio", "--asr", "--ocr"],
         *["--tokenizer", "--pairs", "--tag-list", "--strict", "--workers"],
+        *["--file-seconds", "--file-memory-mb"],
         *["--fetch", "--fetch-private", "--fetch-max-mb", "--fetch-seconds", "--keep", "--update"],
     ],
     "reencode": [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -38,6 +40,8 @@ def ingest(
     tag_list: Path | None = None,
     strict: Annotated[bool, Parameter(negative="")] = False,
     workers: int = 2,
+    file_seconds: float = 300.0,
+    file_memory_mb: int = 4096,
     fetching: Fetching = Fetching(),  # noqa: B008 - never changed
     update: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -65,7 +69,10 @@ def ingest(
         pairs: Files with scored pairs: id_1, id_2, score.
         tag_list: File that fixes the tag vocabulary, one id a line.
         strict: Stop at the first record, pair or tag that cannot be used.
-        workers: Videos decoded side by side.
+        workers: Processes that read files side by side.
+        file_seconds: Time that reading one file may take, besides a second for every 10 MB of it;
+            then it is left out.
+        file_memory_mb: Memory that reading one file may take.
         update: Read a source again that is in already: take in what is new or has changed, and mark
             what is gone.
     """
@@ -85,11 +92,13 @@ def ingest(
         tag_list=tag_list,
         strict=strict,
         workers=workers,
+        file_seconds=file_seconds,
+        file_memory_mb=file_memory_mb,
         access=fetching.options(),
         update=update,
     )
     with progress("ingest") as say:
-        report = run(source, corpus, options, lambda done, bad: say(done, None, f"{bad} rejected"))
+        report = run(source, corpus, options, _with_rate(say))
     _ingested(report, source, corpus)
 
 
@@ -185,6 +194,19 @@ def _show(
             out.print(f"wrote {page}", soft_wrap=True)
 
 
+def _with_rate(say: Callable[..., None]) -> Callable[[int, int], None]:
+    """Rows done, rejected, and how many this run does in a second, for a progress bar."""
+    start, before = time.monotonic(), -1
+
+    def update(done: int, rejected: int) -> None:
+        nonlocal before
+        before = done - 1 if before < 0 else before
+        rate = (done - before) / max(time.monotonic() - start, 1e-3)
+        say(done, None, f"{rate:.1f} a second, {rejected} rejected")
+
+    return update
+
+
 def _ingested(report: IngestReport, source: Path, corpus: Path) -> None:
     if report.note:
         out.print(report.note, highlight=False)
@@ -193,6 +215,8 @@ def _ingested(report: IngestReport, source: Path, corpus: Path) -> None:
     if report.update is not None and not report.update.nothing:
         counts = asdict(report.update).items()
         out.print("update: " + ", ".join(f"{n} {name}" for name, n in counts), highlight=False)
+    for what, count in report.notes.most_common():
+        out.print(f"{count} videos without it: {what}", highlight=False)
     rejected = sum(report.rejected.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected.most_common())
     out.print(

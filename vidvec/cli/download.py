@@ -22,10 +22,10 @@ def download(*sources: str, to: Path | None = None) -> None:
     """Fetch the pretrained weights that recipes start from; run again, it only checks them.
 
     Args:
-        sources: Recipes or plans; names on the hub, with @REVISION where wanted; frame encoders
-            as hf:NAME; or folders, which are only checked.
+        sources: Recipes or plans; names on the hub, with @REVISION where wanted; frame encoders,
+            audio encoders and speech recognisers as hf:NAME; or folders, which are only checked.
         to: A plain folder instead of the hub's cache, to be carried to a machine without a
-            connection: --init FOLDER there, or --encoder hf:FOLDER.
+            connection: --init FOLDER there, or --encoder, --audio or --asr hf:FOLDER.
     """
     from vidvec.model.hub import download as run
 

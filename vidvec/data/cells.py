@@ -27,9 +27,8 @@ _ALIASES = {
     "video_url": "url",
 }
 _NAMING = ("id", "file", "url", "video")  # one of these says which video a row is
-_COLUMNS = frozenset(
-    (*_NAMING, "tags", "category", "duration_seconds", "frames", "frame_times_seconds", *TEXTS)
-)
+_FEATURES = ("frames", "frame_times_seconds", "audio", "audio_times_seconds")
+_COLUMNS = frozenset((*_NAMING, *TEXTS, "tags", "category", "duration_seconds", *_FEATURES))
 _READ_AHEAD = 256
 # A row with a video in it may take some hundred megabytes.
 _READ_AHEAD_VIDEOS = 2
@@ -182,14 +181,19 @@ def _known(path: Path, schema: Any) -> list[str]:
 
     _check_columns(path, schema.names)
     names = [name for name in schema.names if not _COLUMNS.isdisjoint(named([(name, None)]))]
+    taken = []
     for name in names:
-        kind = schema.field(name).type
-        if name.strip().lower() == "frames" and pa.types.is_nested(kind):
-            number = getattr(getattr(kind, "value_type", None), "value_type", None)
-            if number is None or not (pa.types.is_floating(number) or pa.types.is_integer(number)):
-                found = f"column {name!r} is {kind}, expected a list of lists of numbers"
-                raise FormatError(f"{path}: {found}")
-    return names
+        kind, plain = schema.field(name).type, name.strip().lower()
+        number = getattr(getattr(kind, "value_type", None), "value_type", None)
+        is_features = number is not None and (
+            pa.types.is_floating(number) or pa.types.is_integer(number)
+        )
+        if plain == "frames" and pa.types.is_nested(kind) and not is_features:
+            found = f"column {name!r} is {kind}, expected a list of lists of numbers"
+            raise FormatError(f"{path}: {found}")
+        if plain != "audio" or is_features:  # else a sound itself, as datasets have it, or its path
+            taken.append(name)
+    return taken
 
 
 def _holds_videos(field: Any) -> bool:

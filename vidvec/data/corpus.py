@@ -1,7 +1,7 @@
 """The corpus: videos on disk as Arrow IPC shards that are mapped, never loaded.
 
     CORPUS/
-      manifest.json     shards with rows, bytes and checksums; tag vocabulary; frame encoder
+      manifest.json     shards with rows, bytes and checksums; tag vocabulary; encoders
       shards/*.arrow    one record batch each, uncompressed (columns: ``corpus_schema``)
       thumbnails/*.arrow  id and a few JPEG pictures of each video, beside the shard of that name
       tokenizer/        the corpus's own tokenizer

@@ -6,33 +6,40 @@ shards; they are skipped, and rejects written after the last commit are cut off.
 
 from __future__ import annotations
 
-import json
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vidvec.data import corpus as store
 from vidvec.data.access import SCRATCH, Access, AccessOptions
+from vidvec.data.audio import LOG_MEL, AudioEncoder
 from vidvec.data.entries import is_update, of_place, place_of
 from vidvec.data.frames import EncoderPrecision, FrameEncoder, open_frame_encoder
 from vidvec.data.lists import changed_lists, check_lists, take_lists
-from vidvec.data.sampling import sample_positions
+from vidvec.data.media import read_media
+from vidvec.data.modalities import Modalities
+from vidvec.data.processing import (
+    Chunk,
+    LazyEncoder,
+    Processing,
+    Result,
+    Seen,
+    request_for,
+    settle,
+    with_file,
+)
 from vidvec.data.sources import Source, open_source
 from vidvec.data.tokenizer import load_tokenizer, train_tokenizer
 from vidvec.data.update import Update, UpdateReport
-from vidvec.data.video import decode, to_jpeg
-from vidvec.data.writer import CorpusWriter, Processed
+from vidvec.data.worker import FILE_SECONDS, MEMORY_MB, Limits
+from vidvec.data.workers import WorkerPool
+from vidvec.data.writer import CorpusWriter
 from vidvec.errors import BadRecord
 from vidvec.records import Reject, SourceRow, Video
 
-THUMBNAILS = 8
 Progress = Callable[[int, int], None]
 
 
@@ -47,6 +54,7 @@ class IngestReport:
         pairs: Scored pairs in the corpus now.
         note: A sentence on the frame encoder where there is something to know.
         resumed_at: Rows of the source that an interrupted run had done.
+        notes: What this run could not have of videos that are in, such as damaged sound, counted.
         update: What an update found; ``None``: it was none, or an interrupted run had found it.
     """
 
@@ -56,6 +64,7 @@ class IngestReport:
     pairs: int
     note: str = ""
     resumed_at: int = 0
+    notes: Counter[str] = field(default_factory=Counter)
     update: UpdateReport | None = None
 
 
@@ -74,7 +83,8 @@ class IngestOptions:
         pairs: Files with scored pairs.
         tag_list: File that fixes the tag vocabulary; ``None``: the corpus's most frequent tags.
         strict: Stop at the first record, or row of a list, that cannot be used.
-        workers: Videos decoded side by side.
+        workers: Processes that read files side by side.
+        file_seconds, file_memory_mb: What reading one file may take; see ``worker.Limits``.
         access: What may be downloaded, and how much.
         update: Where the source is in already, take in what is new or has changed, and mark what
             is gone; see ``update.py``.
@@ -91,6 +101,8 @@ class IngestOptions:
     tag_list: Path | None = None
     strict: bool = False
     workers: int = 2
+    file_seconds: float = FILE_SECONDS
+    file_memory_mb: int = MEMORY_MB
     access: AccessOptions = field(default_factory=AccessOptions)
     update: bool = False
 
@@ -114,12 +126,17 @@ def ingest(
             left one out; what came before it is kept, and the next run begins with it.
     """
     with Access(options.access, corpus_path / SCRATCH) as access:
-        return _ingest(open_source(source_path, access), corpus_path, options, progress)
+        return _ingest(open_source(source_path, access), corpus_path, options, progress, access)
 
 
 def _ingest(
-    source: Source, corpus_path: Path, options: IngestOptions, progress: Progress | None
+    source: Source,
+    corpus_path: Path,
+    options: IngestOptions,
+    progress: Progress | None,
+    access: Access,
 ) -> IngestReport:
+    limits = Limits(options.file_seconds, options.file_memory_mb)
     if options.tokenizer:
         load_tokenizer(options.tokenizer)
     check_lists(source, options)
@@ -128,23 +145,48 @@ def _ingest(
         return _ingest_again(writer, source, options)
     if options.strict:
         writer.check_strict(but_lists=False)
-    encoder = _LazyEncoder(options, writer.manifest["frame_encoder"])
+    encoder = LazyEncoder(options, writer.manifest["frame_encoder"])
+    modalities = Modalities(options.audio, options.asr, ocr=options.ocr)
+    writer.audio_encoder = modalities.audio_identity
     resumed_at = writer.entry["cursor"]
     update = Update(writer) if is_update(writer.entry) else None
-    rows = _rows_left(writer, source, update)
-    for done, result in enumerate(_processed(rows, encoder, options.workers), resumed_at + 1):
-        if update is not None:
-            update.advance()
-        writer.add(result, encoder.identity, strict=options.strict)
-        if progress is not None:
-            progress(done, sum(writer.entry["rejected"].values()))
+    with WorkerPool(options.workers, limits) as pool:
+        processing = Processing(encoder, modalities, pool, options)
+        try:
+            chunks = processing.chunks(_rows_left(writer, source, update))
+            _add(writer, chunks, encoder, update, strict=options.strict, progress=progress)
+        except BaseException:
+            access.close()  # threads that wait for downloads give up, so that the pool can end
+            raise
     found = update.finish() if update is not None else None
     if writer.entry["complete"]:  # the one of before: there was nothing to write
         note = "the source is as it was: nothing changed"
         return replace(_ingest_again(writer, source, options, note), update=found)
     _finish(writer, source, options)
     note = "; ".join(filter(None, (encoder.note, _update_hint(writer))))
-    return replace(_report(writer), note=note, resumed_at=resumed_at, update=found)
+    notes = processing.notes
+    return replace(_report(writer), note=note, resumed_at=resumed_at, notes=notes, update=found)
+
+
+def _add(
+    writer: CorpusWriter,
+    chunks: Iterable[list[Result]],
+    encoder: LazyEncoder,
+    update: Update | None,
+    *,
+    strict: bool,
+    progress: Progress | None,
+) -> None:
+    """Hands results to the writer, which commits between chunks only."""
+    done = writer.entry["cursor"]
+    for chunk in chunks:
+        for left, result in zip(range(len(chunk) - 1, -1, -1), chunk, strict=True):
+            if update is not None:
+                update.advance()
+            writer.add(result, encoder.identity, strict=strict, hold=left > 0)
+            done += 1
+            if progress is not None:
+                progress(done, sum(writer.entry["rejected"].values()))
 
 
 def _rows_left(
@@ -195,8 +237,12 @@ def read_video(
     title: str = "",
     video_id: str = "",
     encoder: str | FrameEncoder = "classic",
+    audio: str | AudioEncoder = LOG_MEL,
 ) -> Video:
     """One video file with its frame features, as ``ingest`` would store it.
+
+    It is read in this process, where a file that crashes FFmpeg or never ends does so, too; for
+    files that nobody vouches for, ``ingest`` has limits.
 
     Args:
         path: The file.
@@ -204,17 +250,30 @@ def read_video(
         video_id: Its id; by default the file's name.
         encoder: Frame encoder, opened or by its spec; must be the one that the model to use was
             trained on.
+        audio: Audio encoder, likewise.
+
+    Returns:
+        The video; without frames where the file holds sound only and there is a title or sound.
 
     Raises:
         BadRecord: The file cannot be decoded.
     """
     opened = open_frame_encoder(encoder) if isinstance(encoder, str) else encoder
-    name = video_id or Path(path).stem
-    row = SourceRow(str(path), Video(id=name, title=title), Path(path))
-    result = _process(row, nullcontext(Path(path)), opened)
-    if isinstance(result, Reject):
-        raise BadRecord(result.reason, f"{path}: {result.detail}")
-    return result.video
+    modalities = Modalities(audio)
+    video = Video(id=video_id or Path(path).stem, title=title)
+    row = with_file(SourceRow(str(path), video, Path(path)))
+    try:
+        media = read_media(Path(path), request_for(video, opened, modalities, IngestOptions()))
+    except BadRecord as error:
+        raise BadRecord(error.reason, f"{path}: {error.detail}") from None
+    outcome, _ = settle(row, media, modalities)
+    if isinstance(outcome, Seen):
+        chunk = Chunk(opened)
+        chunk.add(outcome)
+        [outcome] = chunk.finish()
+    if isinstance(outcome, Reject):
+        raise BadRecord(outcome.reason, f"{path}: {outcome.detail}")
+    return outcome.video
 
 
 def _report(writer: CorpusWriter) -> IngestReport:
@@ -226,94 +285,6 @@ def _report(writer: CorpusWriter) -> IngestReport:
         rejected=Counter(writer.entry["rejected"]),
         pairs=len(corpus.pairs()),
     )
-
-
-class _LazyEncoder:
-    """Opens the frame encoder when the first video file needs it; features need none."""
-
-    def __init__(self, options: IngestOptions, held: dict[str, Any]) -> None:
-        self._options = options
-        self._held = held
-        self._encoder: FrameEncoder | None = None
-        self.identity: dict[str, Any] | None = None
-
-    def open(self) -> FrameEncoder:
-        if self._encoder is None:
-            self._encoder = open_frame_encoder(
-                self._options.encoder,
-                options=self._options.encoder_options,
-                precision=self._options.encoder_precision,
-                like=self._held,
-            )
-            # Through JSON, as the manifest holds it, so that the two can be compared.
-            self.identity = json.loads(json.dumps(self._encoder.identity))
-        return self._encoder
-
-    @property
-    def note(self) -> str:
-        return self._encoder.note if self._encoder else ""
-
-
-def _process(
-    row: SourceRow, borrowed: AbstractContextManager[Path], encoder: FrameEncoder
-) -> Processed | Reject:
-    video = row.video
-    try:
-        with borrowed as file:
-            decoded = decode(file, short_side=encoder.short_side)
-    except BadRecord as error:
-        return Reject(row.where, video.id, error.reason, error.detail)
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is found below
-        frames = encoder.encode(decoded.images).astype(np.float16)
-    if not np.isfinite(frames).all():
-        detail = "the frame encoder gave a number that is no finite float16"
-        return Reject(row.where, video.id, "nan", detail)
-    shown = sample_positions(len(decoded.images), THUMBNAILS)
-    video = replace(
-        video,
-        frames=frames,
-        frame_times_seconds=decoded.times_seconds,
-        duration_seconds=decoded.duration_seconds,
-        thumbnails=tuple(to_jpeg(decoded.images[position]) for position in shown),
-    )
-    return Processed(row.where, video, encoded=True, part=row.part)
-
-
-def _processed(
-    rows: Iterator[SourceRow | Reject], encoder: _LazyEncoder, workers: int
-) -> Iterator[Processed | Reject]:
-    """Rows in order, video files decoded and encoded ahead by ``workers`` threads.
-
-    Threads, because decoding and encoding release the interpreter, and a fork under Arrow hangs.
-    """
-    pool = ThreadPoolExecutor(max(1, workers))
-    try:
-        ahead: deque[Future[Processed | Reject] | Processed | Reject] = deque()
-        for row in map(_with_file, rows):
-            if isinstance(row, Reject):
-                ahead.append(row)
-            elif len(row.video.frames) or (borrowed := row.borrow()) is None:
-                ahead.append(Processed(row.where, row.video, encoded=False, part=row.part))
-            else:
-                ahead.append(pool.submit(_process, row, borrowed, encoder.open()))
-            if len(ahead) > 2 * workers:
-                yield _result(ahead.popleft())
-        while ahead:
-            yield _result(ahead.popleft())
-    finally:
-        # Nobody waits here for downloads: who stops a run cuts them behind this.
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _with_file(row: SourceRow | Reject) -> SourceRow | Reject:
-    """The row with its video file noted in its video, where it has one that stays."""
-    if isinstance(row, Reject) or row.file is None:
-        return row
-    return replace(row, video=replace(row.video, file=str(row.file.absolute())))
-
-
-def _result(item: Future[Processed | Reject] | Processed | Reject) -> Processed | Reject:
-    return item.result() if isinstance(item, Future) else item
 
 
 def _finish(writer: CorpusWriter, source: Source, options: IngestOptions) -> None:

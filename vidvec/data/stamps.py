@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import google_crc32c
-import numpy as np
 
 from vidvec.records import Reject, SourceRow
 
@@ -32,13 +31,11 @@ def stamp(row: SourceRow) -> str:
         video.duration_seconds,
         row.version,
     ]
-    if len(video.frames):
-        frames = np.ascontiguousarray(video.frames)
-        times = np.ascontiguousarray(video.frame_times_seconds)
-        facts += [
-            frames.shape[1],
-            *(google_crc32c.value(some.tobytes()) for some in (frames, times)),
-        ]
+    features = (video.frames, video.frame_times_seconds)
+    for rows, times in (features, (video.audio, video.audio_times_seconds)):
+        if len(rows):
+            checks = (google_crc32c.value(some.tobytes()) for some in (rows, times))
+            facts += [rows.shape[1], *checks]
     text = json.dumps(facts, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(text, digest_size=_DIGITS // 2).hexdigest()
 

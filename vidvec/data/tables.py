@@ -17,6 +17,8 @@ Columns; one of ``id``, ``file``, ``url`` and ``video`` is required, unknown one
     frames               Parquet and Arrow: features already computed, a list of equally long
                          lists of numbers; a single number, as a count of frames, is ignored
     frame_times_seconds  a number for each frame; where missing, frames come one a second
+    audio                audio frames already computed, in the same form
+    audio_times_seconds  a number for each of those
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from numpy.typing import NDArray
 from vidvec.data.access import Access, Lend, url_suffix, video_suffix
 from vidvec.data.addresses import is_url
 from vidvec.data.cells import LIST_SUFFIX, READERS, TEXTS, Cells
+from vidvec.data.feature_cells import Widths, feature_rows, feature_times, floats
 from vidvec.data.walk import Found
 from vidvec.errors import BadRecord
 from vidvec.records import Reject, SourceRow, Video
@@ -101,13 +104,14 @@ def read_table(
     Yields:
         Rows with ``where`` as in ``meta.jsonl:12`` (the line) or ``meta.parquet#12`` (the row), and
         ``frames`` (F, expected_width); or rejects: ``bad-record``, ``no-id``, ``not-utf8``,
-        ``missing-file``, ``frame-width``, ``nan``, ``not-fetched``, ``bad-url``, ``too-large``,
-        ``empty-file``.
+        ``missing-file``, ``frame-width``, ``audio-width``, ``nan``, ``not-fetched``, ``bad-url``,
+        ``too-large``, ``empty-file``.
 
     Raises:
         FormatError: The file is no such table, or has no column that says which video a row is.
     """
-    (read, mark), width = READERS[path.suffix.lower()], expected_width
+    read, mark = READERS[path.suffix.lower()]
+    widths = Widths(expected_width)
     access, name = access or Access(), name or path.name
     seen = set() if seen is None else seen
     for number, cells in read(path):
@@ -116,12 +120,10 @@ def read_table(
             if isinstance(cells, BadRecord):
                 raise cells
             found = _id(cells, path.parent, f"{name.removesuffix(path.suffix)}-{number:06d}", seen)
-            row = _source_row(cells, found, where, path.parent, width=width, access=access)
+            row = _source_row(cells, found, where, path.parent, widths=widths, access=access)
         except BadRecord as error:
             yield Reject(where, found, error.reason, error.detail)
             continue
-        if width is None and len(row.video.frames):
-            width = row.video.frames.shape[1]
         yield row
 
 
@@ -139,30 +141,42 @@ class _Media:
 
 
 def _source_row(
-    cells: Cells, name: str, where: str, folder: Path, *, width: int | None, access: Access
+    cells: Cells, name: str, where: str, folder: Path, *, widths: Widths, access: Access
 ) -> SourceRow:
-    frames = _frames(cells.get("frames"), width)
+    frames = feature_rows(cells.get("frames"), widths.frames, "frame")
+    audio = feature_rows(cells.get("audio"), widths.audio, "audio")
     # Features that are there are taken as they are; the video file is then not needed.
     media = _Media() if len(frames) else _media(cells, name, folder, access)
-    video = replace(video_of_cells(cells, name, frames), file=media.kept)
+    video = replace(video_of_cells(cells, name, frames, audio), file=media.kept)
+    widths.note(video)
     return SourceRow(where, video, media.file, version=media.version, lease=media.lease)
 
 
-def video_of_cells(cells: Cells, name: str, frames: NDArray[np.float16] | None = None) -> Video:
+def video_of_cells(
+    cells: Cells,
+    name: str,
+    frames: NDArray[np.float16] | None = None,
+    audio: NDArray[np.float16] | None = None,
+) -> Video:
     """The video of this id that a row's cells describe.
 
     Raises:
         BadRecord: A cell holds what it should not.
     """
-    shown = np.zeros((0, 0), np.float16) if frames is None else frames
+    none = np.zeros((0, 0), np.float16)
+    shown = none if frames is None else frames
+    heard = none if audio is None else audio
+    heard_at = feature_times(cells.get("audio_times_seconds"), len(heard), "audio")
     return Video(
         id=name,
         **{column: _text(cells, column) for column in TEXTS},  # type: ignore[arg-type]
         tags=_tags(cells.get("tags")),
         category=_text(cells, "category", numbers=True),
         duration_seconds=_seconds(cells.get("duration_seconds")),
-        frame_times_seconds=_times(cells.get("frame_times_seconds"), len(shown)),
+        frame_times_seconds=feature_times(cells.get("frame_times_seconds"), len(shown)),
         frames=shown,
+        audio_times_seconds=heard_at,
+        audio=heard,
     )
 
 
@@ -254,46 +268,7 @@ def _tags(value: Any) -> tuple[str, ...] | None:
 def _seconds(value: Any) -> float | None:
     if _is_missing(value):
         return None
-    seconds = _floats(value)
+    seconds = floats(value)
     if seconds.shape != () or not 0 <= seconds < math.inf:
         raise BadRecord("bad-record", f"duration_seconds is {value!r:.40}, expected a number")
     return float(seconds)
-
-
-def _times(value: Any, count: int) -> NDArray[np.float32]:
-    """(count,) float32."""
-    if count == 0 or _is_missing(value):
-        return np.arange(count, dtype=np.float32)
-    times = _floats(value)
-    if times.shape != (count,) or not np.isfinite(times).all():
-        found = f"frame_times_seconds is {value!r:.60}, expected {count} numbers, one a frame"
-        raise BadRecord("bad-record", found)
-    return times.astype(np.float32)
-
-
-def _floats(value: Any) -> NDArray[np.float64]:
-    """Numbers in the shape they come in; a lone NaN where they are none."""
-    try:
-        return np.array(value, np.float64)
-    except (TypeError, ValueError):
-        return np.array(math.nan)
-
-
-def _frames(rows: Any, width: int | None) -> NDArray[np.float16]:
-    """(F, width) float16 from an Arrow array of lists."""
-    if isinstance(rows, list):
-        raise BadRecord("bad-record", "frames are read from Parquet and Arrow tables only")
-    if rows is None or isinstance(rows, int | float | str) or len(rows) == 0:
-        return np.zeros((0, width or 0), np.float16)
-    widths = {length.as_py() or 0 for length in rows.value_lengths().unique()}
-    found = width or max(widths)
-    if widths != {found} or found == 0:
-        sizes = ", ".join(str(one) for one in sorted(widths)[:5])
-        raise BadRecord("frame-width", f"frames of {sizes} numbers, expected {width or 'one size'}")
-    numbers = rows.flatten().to_numpy(zero_copy_only=False)
-    with np.errstate(over="ignore"):
-        frames: NDArray[np.float16] = numbers.astype(np.float16).reshape(len(rows), found)
-    if len(bad := np.flatnonzero(~np.isfinite(frames))):
-        value = f"frame {bad[0] // found} holds {numbers[bad[0]]}"
-        raise BadRecord("nan", f"{value}, expected numbers that float16 can hold")
-    return frames

@@ -89,8 +89,8 @@ def decode(
 
     Raises:
         BadRecord: ``missing-file``, ``unreadable-file``, ``empty-file``, ``not-a-video``,
-            ``no-video-stream``, ``truncated-video``, or ``damaged-video`` where packets cannot be
-            decoded and less than half of the wanted frames can.
+            ``no-video-stream``, ``audio-only``, ``truncated-video``, or ``damaged-video`` where
+            packets cannot be decoded and less than half of the wanted frames can.
     """
     from av.video.reformatter import VideoReformatter
 
@@ -217,7 +217,8 @@ def _open(path: Path) -> Iterator[tuple[Any, Any]]:
         if not streams:
             kinds = ", ".join(sorted({one.type for one in container.streams})) or "nothing"
             found = f"holds {kinds}, expected moving pictures that FFmpeg can decode"
-            raise _bad("no-video-stream", path, found)
+            heard = any(one.codec_context for one in container.streams.audio)
+            raise _bad("audio-only" if heard else "no-video-stream", path, found)
         # One thread: two cost a third more work in total, and videos are decoded side by side.
         streams[0].codec_context.thread_count = 1
         yield container, streams[0]

@@ -7,7 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +23,11 @@ from vidvec.data.pair_rows import PairRow, read_pair_rows, write_pair_rows
 from vidvec.data.shards import has_width
 from vidvec.data.sources import Source
 from vidvec.errors import BadRecord, UsageError
-from vidvec.records import Reject, Video
+from vidvec.records import Processed, Reject, Video
 
 COMMIT_SECONDS = 20.0
 
 PAIRS, PAIRS_BEFORE = "pairs.parquet", "pairs.before.parquet"
-
-
-@dataclass(frozen=True, slots=True)
-class Processed:
-    """A video with its frames, and whether they were made here by the frame encoder.
-
-    Attributes:
-        where: Its place in the source, for a reject.
-        video: The video.
-        encoded: Made here by the frame encoder; else they came with the source.
-        part: The source's folder that it comes from.
-        heard: Whether its audio frames were made here by the audio encoder.
-    """
-
-    where: str
-    video: Video
-    encoded: bool
-    part: str = ""
-    heard: bool = False
 
 
 class CorpusWriter:
@@ -116,9 +97,20 @@ class CorpusWriter:
         return part_of
 
     def add(
-        self, result: Processed | Reject, identity: dict[str, Any] | None, *, strict: bool = False
+        self,
+        result: Processed | Reject,
+        identity: dict[str, Any] | None,
+        *,
+        strict: bool = False,
+        hold: bool = False,
     ) -> Video | Reject:
         """Takes one row's result, in order; returns what became of it.
+
+        Args:
+            result: The row's.
+            identity: Of the frame encoder, where it was opened.
+            strict: Stop where the row is to be left out.
+            hold: Commit nothing yet, as this row was made together with the next.
 
         Raises:
             BadRecord: ``strict``, and the row is to be left out. It counts as not read yet; what
@@ -143,7 +135,7 @@ class CorpusWriter:
             features = result.video.frames.nbytes + result.video.audio.nbytes
             self._pending_bytes += features + 4 * len(result.video.title) + 200
         old = time.monotonic() - self._committed > COMMIT_SECONDS
-        if self._pending_bytes >= store.SHARD_BYTES or old:
+        if not hold and (self._pending_bytes >= store.SHARD_BYTES or old):
             self.commit()
         return result if isinstance(result, Reject) else result.video
 
@@ -167,8 +159,8 @@ class CorpusWriter:
             self.check_encoder(identity)
         if item.heard:
             self.check_audio_encoder(self.audio_encoder)
-        if len(video.frames) == 0 and not video.title.strip():
-            return "empty", "neither frames nor title"
+        if len(video.frames) == len(video.audio) == 0 and not video.title.strip():
+            return "empty", "neither frames nor audio frames nor title"
         made = identity if item.encoded else None
         problem = self._problem_with("frame", video.frames, made)
         if problem is None:

@@ -97,7 +97,10 @@ class Encoder:
         for place, video in enumerate(records):
             self._check(video, f"video {video.id or place}")
         vectors = np.zeros((len(records), self.dimension), np.float32)
-        order = np.argsort([len(video.frames) + len(video.title) for video in records])
+        config = self.model.recipe.model
+        columns = [COLUMNS[text] for text in ("title", *config.text_limits)]
+        columns += ["frames", *["audio"] * config.reads_audio]
+        order = np.argsort([sum(len(getattr(v, name)) for name in columns) for v in records])
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             vectors[rows] = self.run(self._assembled([records[row] for row in rows]))

@@ -27,6 +27,17 @@ _SMALL_FILES: dict[Kind, tuple[str, ...]] = {
     ),
     "frames": ("config.json", "*processor_config.json"),
 }
+# Of a model that makes text, which has the first of these, a speech recogniser reads the others.
+_WRITING = (
+    "generation_config.json",
+    *_TOKENIZERS,
+    "vocab.json",
+    "merges.txt",
+    "normalizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
 # The best first. Pickled frame encoders are never read; a BERT's are, as tensors and nothing else.
 _WEIGHTS: dict[Kind, tuple[str, ...]] = {
     "text": ("model.safetensors", "pytorch_model.bin"),
@@ -125,7 +136,10 @@ def choose(names: Iterable[str], kind: Kind, where: str) -> list[str]:
         UsageError: One that is needed is not among them.
     """
     safe = [name for name in names if _stays_inside(name)]
-    chosen = [name for name in safe if any(fnmatch(name, each) for each in _SMALL_FILES[kind])]
+    patterns = _SMALL_FILES[kind]
+    if kind == "frames" and _WRITING[0] in safe:
+        patterns += _WRITING
+    chosen = [name for name in safe if any(fnmatch(name, each) for each in patterns)]
     weights = next((w for w in (_weights(safe, each) for each in _WEIGHTS[kind]) if w), [])
     lacking = [] if "config.json" in chosen else ["config.json"]
     if kind == "text" and not set(chosen) & set(_TOKENIZERS):

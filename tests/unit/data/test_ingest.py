@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from tests.corpora import WIDTH, made_pairs, made_videos
 from vidvec import storage
 from vidvec.data import corpus as store
 from vidvec.data import ingest as module
-from vidvec.data import writer
+from vidvec.data import processing, writer
 from vidvec.data.corpus import Corpus
 from vidvec.data.ingest import IngestOptions, IngestReport, ingest
 from vidvec.data.lists import frequent_tags
+from vidvec.data.media import Media, MediaRequest
+from vidvec.data.sampling import sample_positions
 from vidvec.data.tokenizer import load_tokenizer
+from vidvec.data.workers import WorkerPool
 from vidvec.errors import BadRecord, FormatError, UsageError
 from vidvec.records import Pair, Video
 
@@ -356,6 +360,8 @@ class CountingEncoder:
     """A frame encoder for pictures that are nothing but a number."""
 
     short_side = 8
+    frame_size = 4
+    batch_size = 4
     note = "counts"
 
     def __init__(self, revision: int) -> None:
@@ -369,23 +375,32 @@ class CountingEncoder:
 def made_of_numbers(monkeypatch) -> None:
     """Video files are text files with a number for each frame; "bad" cannot be decoded."""
 
-    def decode(path: Path, *, short_side: int) -> Any:
-        from vidvec.data.video import DecodedVideo
-
+    def read_numbers(path: Path) -> Media:
         words = path.read_text().split()
         if "bad" in words:
             raise BadRecord("truncated-video", f"{path.name}: it is cut")
-        images = [np.full((8, 8, 3), int(word), np.uint8) for word in words]
-        return DecodedVideo(
-            images=images,
+        shown = sample_positions(len(words), 8)
+        return Media(
+            pictures=[np.full((8, 8, 3), int(word), np.uint8) for word in words],
             times_seconds=np.arange(len(words), dtype=np.float32),
             duration_seconds=float(len(words)),
+            thumbnails=tuple(bytes([int(words[position])]) for position in shown),
         )
 
-    monkeypatch.setattr(module, "decode", decode)
-    monkeypatch.setattr(module, "to_jpeg", lambda image: bytes([image[0, 0, 0]]))
+    class InThisProcess(WorkerPool):
+        def submit(self, file: Any, request: MediaRequest) -> Future[Media]:
+            assert request.short_side == 8
+            future: Future[Media] = Future()
+            with file as path:
+                try:
+                    future.set_result(read_numbers(path))
+                except BadRecord as error:
+                    future.set_exception(error)
+            return future
+
+    monkeypatch.setattr(module, "WorkerPool", InThisProcess)
     monkeypatch.setattr(
-        module,
+        processing,
         "open_frame_encoder",
         lambda spec, **_: CountingEncoder(int(spec.split(":")[1])),
     )
@@ -455,7 +470,8 @@ def test_an_encoder_that_gives_no_number(tmp_path, monkeypatch):
     encode = CountingEncoder.encode
 
     def odd(self: CountingEncoder, images: list[np.ndarray]) -> np.ndarray:
-        return encode(self, images) * (1e30 if images[0].mean() == 1 else 1)
+        factors = np.array([[1e30 if image.mean() == 1 else 1] for image in images])
+        return encode(self, images) * factors
 
     monkeypatch.setattr(CountingEncoder, "encode", odd)
     report = ingest(source, tmp_path / "corpus", IngestOptions("counting:1"))
@@ -484,7 +500,7 @@ def test_a_first_try_that_got_nowhere_does_not_stand_in_the_way(source, tmp_path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr(module, "_processed", interrupted)
+        context.setattr(module.Processing, "chunks", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ingest(source, tmp_path / "corpus", NO_OPTIONS)
     other = write_source(tmp_path / "other.parquet", [row_of(GOOD[0])])

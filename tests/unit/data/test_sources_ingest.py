@@ -154,7 +154,12 @@ def test_a_run_that_is_stopped_while_it_downloads(videos, plain, tmp_path, sent)
         table, path = tmp_path / "table.jsonl", tmp_path / "corpus"
         table.write_text("\n".join(map(json.dumps, rows)))
         command = [sys.executable, "-m", "vidvec.cli", "ingest", str(table), str(path)]
-        running = subprocess.Popen([*command, "--fetch", "--fetch-private"], cwd=PROJECT)
+        running = subprocess.Popen(
+            [*command, "--fetch", "--fetch-private"],
+            cwd=PROJECT,
+            # Jobs in the background of a shell ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        )
         while server.asked.total() < len(files):
             time.sleep(0.01)
         start = time.monotonic()

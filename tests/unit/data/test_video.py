@@ -261,7 +261,7 @@ def test_no_file_no_bytes_no_video(tmp_path: Path) -> None:
     (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(1).bytes(50_000))
     assert reason(tmp_path / "noise.mp4") == "not-a-video"
     for cover in (False, True):
-        assert reason(render_sound(tmp_path / "sound.mp4", cover=cover)) == "no-video-stream"
+        assert reason(render_sound(tmp_path / "sound.mp4", cover=cover)) == "audio-only"
 
 
 def test_a_playlist_is_not_followed(tmp_path: Path) -> None:
