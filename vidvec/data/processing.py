@@ -34,6 +34,8 @@ CHUNK_ROWS = 256
 # Rows read ahead, by worker: enough for the others to go on while one file takes long, but no more
 # than are in memory with AHEAD_BYTES, and two for each worker in any case.
 AHEAD_ROWS, AHEAD_BYTES = 8, 512 << 20
+# Of files out of URLs, tars and tables, which lie on the disk or in memory until they are read.
+AHEAD_LENT = 4
 
 Result = Processed | Reject
 
@@ -147,6 +149,8 @@ class Processing:
             return None
         request = request_for(row.video, self._encoder.open(), self._modalities, self._options)
         fits = AHEAD_BYTES // _usual_bytes(request)
+        if row.lease is not None:
+            fits = min(fits, AHEAD_LENT * self._workers)
         self._ahead_rows = max(2 * self._workers, min(self._ahead_rows, fits))
         return self._pool.submit(borrowed, request)
 

@@ -32,8 +32,7 @@ from vidvec.data.media import Media, MediaRequest
 from vidvec.data.worker_main import BOOTSTRAP
 from vidvec.errors import BadRecord, UsageError, VidvecError
 
-# A worker that was just started has 0.06 GB; 32 pictures of 8K, 10 bits and 16 reference frames,
-# which is the most that a codec's level allows, need 2.1 GB.
+# A worker that was just started has 60 MB; 8K at 10 bits takes 1.0 GB (docs/decisions.md).
 MEMORY_MB = 4096
 FILE_SECONDS = 300.0
 # Files get time by their size, too: two readings of 50 GB from a slow disk last longer than any
@@ -46,7 +45,6 @@ _LOOK_SECONDS = 0.05
 _LONGEST_LOOK_SECONDS = 1.0
 _ABOVE_MB = 512
 _PIPE_BYTES = 1 << 20
-_F_SETPIPE_SZ = 1031  # fcntl.h of Linux; Python's fcntl has the name since 3.10, on Linux only
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +251,7 @@ def _widen(pipe: int) -> None:
         import fcntl
 
         with suppress(OSError):  # a user's pipes are limited in all
-            fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
 def _resident_bytes(process: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 import time
@@ -35,6 +36,7 @@ def read(path: Path, request: MediaRequest) -> Media:
         "bad": lambda: _bad(path),
         "raises": lambda: {}["key"],
         "needs": _needs,
+        "slow": lambda: time.sleep(0.3),
         "babbles": _babble,
         "prints": lambda: os.write(1, b"noise"),
         "second": lambda: os.abort() if _calls > 1 else None,
@@ -44,8 +46,14 @@ def read(path: Path, request: MediaRequest) -> Media:
         deed()
     return Media(
         pictures=[np.full((request.short_side, 3, 3), _calls, np.uint8)],
-        notes=(str(path), str(os.getpid()), str("torch" in sys.modules)),
+        notes=(str(path), str(os.getpid()), str("torch" in sys.modules), *_limits()),
     )
+
+
+def _limits() -> list[str]:
+    """Megabytes of data, bytes of a core dump."""
+    data, core = resource.RLIMIT_DATA, resource.RLIMIT_CORE
+    return [str(resource.getrlimit(data)[0] >> 20), str(resource.getrlimit(core)[0])]
 
 
 def _hang() -> None:

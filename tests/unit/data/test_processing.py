@@ -9,7 +9,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,18 @@ def test_large_pictures_are_read_less_far_ahead(monkeypatch):
     next(chunks)
     assert {request.short_side for request in pool.requests} == {1000}
     assert len(pulled) == 2 * 3 + processing.CHUNK_BATCHES * 4 // 2
+
+
+def test_lent_files_are_read_less_far_ahead(monkeypatch):
+    pool, pulled = ManualPool(), []
+    rows = source(["fine"] * 100, pulled)
+    lent = (
+        replace(row, file=None, lease=lambda: nullcontext(Path("fine.mp4")))
+        for row in rows
+        if isinstance(row, SourceRow)
+    )
+    next(processing_of(pool, monkeypatch, PlacedEncoder(), workers=2).chunks(lent))
+    assert len(pulled) == processing.AHEAD_LENT * 2 + processing.CHUNK_BATCHES * 4 // 2
 
 
 def test_strict_does_not_encode_beyond_a_bad_row(monkeypatch):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tests.unit.data.misbehaving import TASK
-from vidvec.data import wire
+from vidvec.data import wire, worker
 from vidvec.data.media import MediaRequest
 from vidvec.data.worker import Limits
 from vidvec.data.workers import WorkerPool
@@ -31,7 +32,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 ASKED = MediaRequest(short_side=5, times_seconds=(0.1, 2.5))
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - looked at, not written to
 # Files that do not end are given up soon; the others here take no time to speak of.
-SHORT = Limits(seconds=1.5, memory_mb=256)
+SHORT = Limits(seconds=1, memory_mb=256)
 
 
 def children(process: int) -> list[int]:
@@ -68,16 +69,17 @@ def test_what_comes_back_is_what_was_read():
         media = pool.submit(Path("fine"), ASKED).result()
     assert [picture.tolist() for picture in media.pictures] == np.ones((1, 5, 3, 3)).tolist()
     assert media.pictures[0].dtype == np.uint8
-    path, process, has_torch = media.notes
+    path, process, has_torch, data, core = media.notes
     assert path == str(Path("fine").absolute())
     assert int(process) != os.getpid()
     assert has_torch == "False"  # which would take seconds to import
+    assert (int(data) > 4096, core) == (True, "0")
 
 
 @pytest.mark.parametrize(
     ("deed", "reason", "said"),
     [
-        ("hang", "timeout", r"not read within 2 s \(--file-seconds\)"),
+        ("hang", "timeout", r"not read within 1 s \(--file-seconds\)"),
         ("spin", "timeout", "not read within"),
         ("segfault", "crashed", r"crashed with signal 11 \(SIGSEGV\)"),
         ("abort", "crashed", r"crashed with signal 6 \(SIGABRT\)"),
@@ -188,6 +190,19 @@ def test_limits_that_nothing_meets(limits, said):
         Limits(**limits)
 
 
+def test_the_time_in_which_all_is_stopped_does_not_count(monkeypatch):
+    jumps = iter([0.0, 5000.0])
+
+    def monotonic() -> float:
+        return time.monotonic() + next(jumps, 5000.0)
+
+    with WorkerPool(1, Limits(seconds=100), task=TASK) as pool:
+        assert pool.submit(Path("fine"), ASKED).result().pictures
+        monkeypatch.setattr(worker, "time", SimpleNamespace(monotonic=monotonic))
+        assert pool.submit(Path("slow"), ASKED).result().pictures
+    assert next(jumps, None) is None  # the clock has jumped
+
+
 def test_large_files_have_more_time(tmp_path):
     file = tmp_path / "large.mp4"
     with file.open("wb") as opened:
@@ -248,8 +263,10 @@ def test_a_script_needs_no_main_guard(tmp_path):
     assert process.communicate()[0] == "read\ndone\n"
 
 
-@pytest.mark.parametrize("files", [["hang"] * 2, ["spin"] * 2, []])
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("files", "how"),
+    [(["hang"] * 2, signal.SIGKILL), (["spin"] * 2, signal.SIGKILL), ([], signal.SIGTERM)],
+)
 def test_workers_end_with_their_parent(tmp_path, files, how):
     process = start(tmp_path, files or ["hang"])
     assert process.stdout is not None
