@@ -216,7 +216,7 @@ def _ingested(report: IngestReport, source: Path, corpus: Path) -> None:
         counts = asdict(report.update).items()
         out.print("update: " + ", ".join(f"{n} {name}" for name, n in counts), highlight=False)
     for what, count in report.notes.most_common():
-        out.print(f"{count} videos without it: {what}", highlight=False)
+        out.print(f"{what}: {count} videos", highlight=False)
     rejected = sum(report.rejected.values())
     reasons = ", ".join(f"{count} {reason}" for reason, count in report.rejected.most_common())
     out.print(

@@ -24,6 +24,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vidvec.data.prepare import Preparer
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
@@ -68,6 +70,7 @@ class ClassicEncoder:
             "precision": "float32",
             "frame_size": self.frame_size,
         }
+        self._preparer = Preparer()
 
     def encode(self, images: Sequence[NDArray[np.uint8]]) -> Floats:
         """Describes pictures.
@@ -79,8 +82,8 @@ class ClassicEncoder:
             (F, 652) float32.
         """
         features = np.empty((len(images), self.frame_size), np.float32)
-        for position, image in enumerate(images):
-            features[position] = _describe(squash(image, SIDE, SIDE))
+        for batch in self._preparer.batches(images, max(1, len(images)), _describe_any):
+            features[:] = batch
         return features
 
 
@@ -92,6 +95,10 @@ def squash(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint
     shrinks = image.shape[0] * image.shape[1] > height * width
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
+
+
+def _describe_any(image: NDArray[np.uint8]) -> Floats:
+    return _describe(squash(image, SIDE, SIDE))
 
 
 def _describe(image: NDArray[np.uint8]) -> Floats:

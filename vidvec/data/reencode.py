@@ -11,7 +11,7 @@ import json
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,8 @@ from vidvec.data.frames import (
     open_frame_encoder,
     same_encoder,
 )
-from vidvec.data.video import decode
+from vidvec.data.media import Media, MediaRequest
+from vidvec.data.workers import WorkerPool
 from vidvec.data.writer import stopped_by
 from vidvec.errors import BadRecord, UsageError
 from vidvec.records import Reject
@@ -54,7 +55,7 @@ class ReencodeOptions:
         name: Of the feature set; empty: after the encoder.
         restart: Throw away what the set has and begin again.
         strict: Stop at the first video whose file is gone or cannot be decoded.
-        workers: Videos decoded side by side.
+        workers: Processes that read files side by side.
     """
 
     encoder: str = ""
@@ -214,44 +215,53 @@ def _decoded(
     short_side: int,
     workers: int,
 ) -> Iterator[_Decoded]:
-    """The pictures of rows, in order, decoded ahead."""
+    """The pictures of rows, in order, decoded ahead by worker processes."""
     keys = video_keys(corpus)
-
-    def one(row: int) -> _Decoded:
-        video = corpus.video(row)
-        if not files[row]:
-            return _Decoded(keys[row], has_file=False)
-        try:
-            return _decode(keys[row], Path(files[row]), video.frame_times_seconds, short_side)
-        except BadRecord as error:
-            reject = Reject(files[row], video.id, error.reason, error.detail)
-            return _Decoded(keys[row], reject=reject)
-
-    with ThreadPoolExecutor(max(1, workers)) as pool:
-        ahead: deque[Future[_Decoded]] = deque()
+    with WorkerPool(workers) as pool:
+        ahead: deque[tuple[int, NDArray[np.float32], Future[Media] | None]] = deque()
         for row in rows:
-            ahead.append(pool.submit(one, row))
+            times = corpus.video(row).frame_times_seconds
+            coming = _begin(pool, files[row], times, short_side) if files[row] else None
+            ahead.append((row, times, coming))
             if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+                done = ahead.popleft()
+                yield _settle(keys[done[0]], files[done[0]], *done[1:])
+        for row, times, coming in ahead:
+            yield _settle(keys[row], files[row], times, coming)
 
 
-def _decode(
-    key: tuple[str, str], path: Path, times_seconds: NDArray[np.float32], short_side: int
+def _begin(
+    pool: WorkerPool, file: str, times_seconds: NDArray[np.float32], short_side: int
+) -> Future[Media]:
+    """Has a file read at the times that the corpus has, or where it has none, as in ingest."""
+    wanted = tuple(times_seconds.tolist()) if len(times_seconds) else None
+    request = MediaRequest(short_side=short_side, times_seconds=wanted, thumbnails=0)
+    return pool.submit(Path(file), request)
+
+
+def _settle(
+    key: tuple[str, str],
+    file: str,
+    wanted: NDArray[np.float32],
+    coming: Future[Media] | None,
 ) -> _Decoded:
-    """A video's pictures at the times that the corpus has, or where it has none, as in ingest."""
-    wanted = times_seconds if len(times_seconds) else None
-    found = decode(path, short_side=short_side, times_seconds=wanted)
-    if wanted is not None and not _same_times(found.times_seconds, wanted):
-        shown = ", ".join(f"{time:.3f}" for time in found.times_seconds[:3])
-        raise BadRecord(
-            "other-times",
-            f"{path} has {len(found.images)} frames at {shown} … s where the corpus has "
-            f"{len(wanted)}: the file has changed since it was ingested",
-        )
-    times = found.times_seconds if wanted is None else wanted
-    return _Decoded(key, found.images, times)
+    """What was read of a video."""
+    if coming is None:
+        return _Decoded(key, has_file=False)
+    try:
+        found = coming.result()
+        if found.without_pictures is not None and len(wanted):
+            raise BadRecord(*found.without_pictures)
+        if len(wanted) and not _same_times(found.times_seconds, wanted):
+            shown = ", ".join(f"{time:.3f}" for time in found.times_seconds[:3])
+            raise BadRecord(
+                "other-times",
+                f"{file} has {len(found.pictures)} frames at {shown} … s where the corpus has "
+                f"{len(wanted)}: the file has changed since it was ingested",
+            )
+    except BadRecord as error:
+        return _Decoded(key, reject=Reject(file, key[0], error.reason, error.detail))
+    return _Decoded(key, found.pictures, wanted if len(wanted) else found.times_seconds)
 
 
 def _same_times(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> bool:

@@ -1,7 +1,7 @@
 """Messages between processes: JSON, with arrays and bytes behind it as they lie in memory.
 
-A message is a head of 16 bytes, two little-endian 64-bit lengths (JSON, all buffers), the JSON, and
-the buffers. JSON holds scalars as they are, everything else as a list that begins with its kind:
+A message is a head of 8 bytes, the little-endian length of the JSON, then the JSON and the buffers.
+JSON holds scalars as they are, everything else as a list that begins with its kind:
 
     ["list", …]   ["tuple", …]   ["dict", [key, value], …]   ["bytes", length]
     ["array", dtype, [shape, …]]
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-HEAD = struct.Struct("<QQ")
+HEAD = struct.Struct("<Q")
 # Kinds of NumPy arrays that a message may hold: bool, integers, floats.
 _KINDS = "biuf"
 
@@ -36,7 +36,7 @@ def pack(value: Any) -> list[memoryview]:
     """
     buffers: list[memoryview] = []
     tree = json.dumps(_pack(value, buffers)).encode("ascii")
-    head = HEAD.pack(len(tree), sum(buffer.nbytes for buffer in buffers))
+    head = HEAD.pack(len(tree))
     return [memoryview(head + tree), *buffers]
 
 
@@ -82,42 +82,37 @@ def fill(descriptor: int, buffer: memoryview) -> None:
 def receive(fill: Fill) -> Any:
     """The next message.
 
+    Each array is read into memory of its own, so that a small one which is kept does not keep the
+    pictures that came with it.
+
     Args:
         fill: Fills a buffer with what comes next.
     """
-    tree_bytes, buffer_bytes = HEAD.unpack(_next(fill, HEAD.size))
-    tree = json.loads(bytes(_next(fill, tree_bytes)))
-    buffer = _next(fill, buffer_bytes)
-    value, end = _unpack(tree, buffer, 0)
-    if end != buffer_bytes:
-        raise ValueError(f"a message with {buffer_bytes} bytes of buffers describes {end}")
-    return value
+    [size] = HEAD.unpack(_next(fill, HEAD.size))
+    return _unpack(json.loads(bytes(_next(fill, size))), fill)
 
 
 def _next(fill: Fill, size: int) -> memoryview:
-    buffer = np.empty(size, np.uint8).data if size else memoryview(b"")
+    buffer = memoryview(np.empty(size, np.uint8).data)
     if size:
         fill(buffer)
     return buffer
 
 
-def _unpack(tree: Any, buffer: memoryview, at: int) -> tuple[Any, int]:
-    """The value and where the buffers of the next one begin; arrays are views of ``buffer``."""
+def _unpack(tree: Any, fill: Fill) -> Any:
+    """A value, its buffers read in their order."""
     if not isinstance(tree, list):
-        return tree, at
+        return tree
     kind, *rest = tree
     if kind == "bytes":
-        return bytes(buffer[at : at + rest[0]]), at + rest[0]
+        return bytes(_next(fill, rest[0]))
     if kind == "array":
         dtype, shape = np.dtype(rest[0]), tuple(rest[1])
         if dtype.kind not in _KINDS:
             raise ValueError(f"a message holds an array of {dtype}")
-        end = at + dtype.itemsize * math.prod(shape)
-        return np.frombuffer(buffer[at:end], dtype).reshape(shape), end
-    values = []
-    for each in rest:
-        value, at = _unpack(each[1] if kind == "dict" else each, buffer, at)
-        values.append(value)
+        buffer = _next(fill, dtype.itemsize * math.prod(shape))
+        return np.frombuffer(buffer, dtype).reshape(shape)
     if kind == "dict":
-        return {each[0]: value for each, value in zip(rest, values, strict=True)}, at
-    return (values if kind == "list" else tuple(values)), at
+        return {key: _unpack(each, fill) for key, each in rest}
+    values = [_unpack(each, fill) for each in rest]
+    return values if kind == "list" else tuple(values)

@@ -77,7 +77,7 @@ def _eat() -> None:
 
 def _babble() -> None:
     """Writes over the answer's beginning, as a library that has lost its way might."""
-    os.write(int(sys.argv[3]), wire.HEAD.pack(7, 0) + b"{nonsen")
+    os.write(int(sys.argv[3]), wire.HEAD.pack(7) + b"{nonsen")
 
 
 def _bad(path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ import pytest
 
 from tests.corruption import truncated
 from tests.unit.data.media import render, render_sound, steady
+from tests.unit.data.misbehaving import TASK
 from tests.unit.data.placed import PlacedEncoder
 from tests.unit.data.test_corruptions import table_of
+from tests.unit.data.test_ingest import rejects_of
 from tests.unit.data.test_onnx_int8 import convolutions
 from tests.unit.data.test_workers import children, wait_for
+from vidvec.data import ingest as module
 from vidvec.data import processing, shards
 from vidvec.data.corpus import Corpus
 from vidvec.data.frames import FrameEncoder, open_frame_encoder
@@ -31,6 +35,7 @@ from vidvec.data.ingest import IngestOptions, ingest, read_video
 from vidvec.data.media import Media, MediaRequest
 from vidvec.data.modalities import Modalities
 from vidvec.data.processing import Chunk, LazyEncoder, Processing, Seen
+from vidvec.data.workers import WorkerPool
 from vidvec.errors import BadRecord
 from vidvec.records import Processed, Reject, SourceRow, Video
 
@@ -266,6 +271,32 @@ def test_a_stop_from_outside_leaves_nothing_behind(clips, undisturbed, tmp_path,
     assert set(os.listdir("/dev/shm")) <= shared  # noqa: S108
     assert run(clips, tmp_path / "corpus").wait() == 0
     assert tables(tmp_path / "corpus")[0].equals(tables(undisturbed)[0])
+
+
+def test_files_that_end_their_worker_are_named_in_their_order(tmp_path, monkeypatch):
+    names = ["a", "hang", "b", "segfault", "eats", "c", "raises", "d", "abort", "e"]
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for name in names:
+        (folder / f"{name}.mp4").write_text("read by nobody")
+    table_of(folder, [folder / f"{name}.mp4" for name in names])
+    monkeypatch.setattr(module, "WorkerPool", partial(WorkerPool, task=TASK))
+    monkeypatch.setattr(processing, "open_frame_encoder", lambda *_, **__: PlacedEncoder())
+    limits = IngestOptions(file_seconds=1, file_memory_mb=256)
+    with pytest.raises(BadRecord, match=r"timeout: meta\.jsonl:2 hang\.mp4: hang\.mp4: not read"):
+        ingest(folder, tmp_path / "corpus", replace(limits, strict=True))
+    report = ingest(folder, tmp_path / "corpus", limits)
+    assert report.resumed_at == 1
+    assert Corpus(tmp_path / "corpus").ids == [f"{name}.mp4" for name in "abcde"]
+    rejects = rejects_of(tmp_path / "corpus")
+    assert [(reject["where"], reject["id"], reject["reason"]) for reject in rejects] == [
+        ("meta.jsonl:2", "hang.mp4", "timeout"),
+        ("meta.jsonl:4", "segfault.mp4", "crashed"),
+        ("meta.jsonl:5", "eats.mp4", "out-of-memory"),
+        ("meta.jsonl:7", "raises.mp4", "undecodable"),
+        ("meta.jsonl:9", "abort.mp4", "crashed"),
+    ]
+    assert all(reject["id"] in reject["detail"] for reject in rejects)
 
 
 def test_read_video_gives_what_ingest_stores(clips, tmp_path):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from tests.unit.data.media import cut, read, render, steady
+from tests.unit.data.media import cut, read, render, render_sound, steady
 from vidvec.data import feature_writer, features, reencode
 from vidvec.data.classic import ClassicEncoder
 from vidvec.data.corpus import Corpus
@@ -111,6 +111,21 @@ def test_a_set_has_the_corpuss_frames_by_the_other_encoder(corpus: Path, encoder
         assert other.frames(row)[:, 0].tolist() == [10 * t for t in video.frame_times_seconds]
     assert encoder.batches == [4, 4, 4, 4]  # 16 pictures of seven videos fill the batches
     assert plain.feature_sets["numbers"]["complete"]
+
+
+@pytest.mark.usefixtures("encoder")
+def test_a_file_of_sound_alone_has_no_frames_in_a_set_either(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    render_sound(folder / "song.mp4")
+    render(folder / "clip.mp4", steady(10), codec="mpeg4")
+    ingest(folder, tmp_path / "corpus", IngestOptions())
+    report = run(tmp_path / "corpus", ReencodeOptions(encoder="numbers", strict=True))
+    assert (report.added, dict(report.rejected)) == (2, {})
+    assert Corpus(tmp_path / "corpus", features="numbers").frame_counts.tolist() == [1, 0]
+    shutil.copy(folder / "song.mp4", folder / "clip.mp4")  # which had pictures
+    report = run(tmp_path / "corpus", ReencodeOptions(encoder="numbers", restart=True))
+    assert dict(report.rejected) == {"audio-only": 1}
 
 
 def test_the_frames_of_a_set_are_views_of_the_mapped_file(corpus: Path, encoder: Numbers) -> None:

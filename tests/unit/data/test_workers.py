@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -265,13 +266,13 @@ def test_a_script_needs_no_main_guard(tmp_path):
 
 @pytest.mark.parametrize(
     ("files", "how"),
-    [(["hang"] * 2, signal.SIGKILL), (["spin"] * 2, signal.SIGKILL), ([], signal.SIGTERM)],
+    [(["hang"] * 2, signal.SIGKILL), (["spin"] * 2, signal.SIGKILL), (["hang"], signal.SIGTERM)],
 )
 def test_workers_end_with_their_parent(tmp_path, files, how):
-    process = start(tmp_path, files or ["hang"])
+    process = start(tmp_path, files)
     assert process.stdout is not None
     assert process.stdout.readline() == "read\n"
-    wait_for(lambda: len(children(process.pid)) == (2 if files else 1))
+    wait_for(lambda: len(children(process.pid)) == len(files))
     workers = children(process.pid)
     process.send_signal(how)
     process.wait()
@@ -327,6 +328,26 @@ def test_a_message_arrives_as_it_was_sent(value):
 
     assert same(wire.receive(fill), value)
     assert at == len(sent)
+
+
+def test_what_is_kept_of_a_message_does_not_keep_the_rest():
+    large, small = np.ones(1 << 24, np.uint8), np.ones(3, np.float32)
+    sent = b"".join(wire.pack({"large": large, "small": small}))
+    at = 0
+
+    def fill(buffer: memoryview) -> None:
+        nonlocal at
+        buffer[:] = sent[at : at + len(buffer)]
+        at += len(buffer)
+
+    tracemalloc.start()
+    try:
+        kept = wire.receive(fill)["small"]
+        held, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept.tolist() == [1, 1, 1]
+    assert most > large.nbytes > 100 * held
 
 
 def test_objects_are_not_sent():
