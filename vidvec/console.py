@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vidvec.pipeline.run import Forecast
     from vidvec.pipeline.runner import Failure, State
     from vidvec.pipeline.speed import Speeds
-    from vidvec.search.index import Hit
+    from vidvec.search.types import Hit
     from vidvec.train.profile import Profile
     from vidvec.train.reference import Difference
 

@@ -37,6 +37,7 @@ class Video:
         category: May be empty.
         language: A BCP 47 code such as ``zh``, or empty.
         duration_seconds: ``None`` where unknown.
+        date: ISO 8601, a day or a moment in UTC (``vidvec.data.dates``); empty where unknown.
         frame_times_seconds: (F,) float32, when each frame is shown.
         frames: (F, D) float16 features, one row a frame; F may be 0.
         thumbnails: Small JPEG pictures in time order, for film strips.
@@ -54,6 +55,7 @@ class Video:
     category: str = ""
     language: str = ""
     duration_seconds: float | None = None
+    date: str = ""
     frame_times_seconds: NDArray[np.float32] = field(
         default_factory=lambda: np.zeros(0, np.float32)
     )

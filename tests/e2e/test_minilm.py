@@ -110,3 +110,7 @@ def test_titles_alone_rank_pairs_as_transformers_ranks_them(minilm, corpus, scor
         f"vidvec {ours:.4f}"
     )
     assert ours == pytest.approx(expected, abs=0.005)
+    small = Encoder.load(tmp_path / "checkpoint", "cpu", "int8").encode(sentences)
+    in_int8 = ranked(small[::2], small[1::2], scores)
+    print(f"vidvec in int8 {in_int8:.4f}, cosine {(small * vectors).sum(1).min():.4f} or more")
+    assert in_int8 > ours - 0.002

@@ -13,7 +13,7 @@ from vidvec.doctor.findings import Finding
 from vidvec.embed.evaluate import Evaluation
 from vidvec.metrics import Interval
 from vidvec.records import Video
-from vidvec.search.index import Hit
+from vidvec.search.types import Hit
 
 ESCAPE = "\x1b[31mred\x07 [bold]not bold[/]"
 

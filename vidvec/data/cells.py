@@ -21,6 +21,8 @@ LIST_SUFFIX = ".txt"
 _ALIASES = {
     "asr_text": "speech_text",
     "caption": "title",
+    "published_at": "date",
+    "upload_date": "date",
     "file_name": "file",
     "lang": "language",
     "ocr_text": "screen_text",
@@ -28,7 +30,7 @@ _ALIASES = {
 }
 _NAMING = ("id", "file", "url", "video")  # one of these says which video a row is
 _FEATURES = ("frames", "frame_times_seconds", "audio", "audio_times_seconds")
-_COLUMNS = frozenset((*_NAMING, *TEXTS, "tags", "category", "duration_seconds", *_FEATURES))
+_COLUMNS = frozenset((*_NAMING, *TEXTS, "tags", "category", "duration_seconds", "date", *_FEATURES))
 _READ_AHEAD = 256
 # A row with a video in it may take some hundred megabytes.
 _READ_AHEAD_VIDEOS = 2

@@ -22,7 +22,7 @@ from vidvec.errors import FormatError
 from vidvec.records import Video
 
 THUMBNAIL_SCHEMA = pa.schema([("id", pa.string()), ("thumbnails", pa.list_(pa.binary()))])
-LATER_COLUMNS = ("file", "stamp", "audio_times_seconds", "audio")
+LATER_COLUMNS = ("date", "file", "stamp", "audio_times_seconds", "audio")
 FEATURES = ("frames", "audio")
 
 
@@ -42,6 +42,7 @@ def corpus_schema(frame_size: int, audio_size: int = 0) -> pa.Schema:
             ("category", pa.string()),
             ("language", pa.string()),
             ("duration_seconds", pa.float32()),
+            ("date", pa.string()),
             ("file", pa.string()),
             ("stamp", pa.string()),
             ("frame_times_seconds", pa.list_(pa.float32())),

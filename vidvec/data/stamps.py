@@ -30,6 +30,7 @@ def stamp(row: SourceRow) -> str:
         video.language,
         video.duration_seconds,
         row.version,
+        *[video.date] * bool(video.date),  # corpora from before dates keep their stamps
     ]
     features = (video.frames, video.frame_times_seconds)
     for rows, times in (features, (video.audio, video.audio_times_seconds)):

@@ -14,6 +14,7 @@ Columns; one of ``id``, ``file``, ``url`` and ``video`` is required, unknown one
     tags                 a list; in CSV, tags separated by , or ; or |. Empty: nobody tagged it
     language             also called lang
     duration_seconds     a number
+    date                 a day or a moment (``dates.py``); also called upload_date, published_at
     frames               Parquet and Arrow: features already computed, a list of equally long
                          lists of numbers; a single number, as a count of frames, is ignored
     frame_times_seconds  a number for each frame; where missing, frames come one a second
@@ -38,6 +39,7 @@ from numpy.typing import NDArray
 from vidvec.data.access import Access, Lend, url_suffix, video_suffix
 from vidvec.data.addresses import is_url
 from vidvec.data.cells import LIST_SUFFIX, READERS, TEXTS, Cells
+from vidvec.data.dates import iso_date
 from vidvec.data.feature_cells import Widths, feature_rows, feature_times, floats
 from vidvec.data.walk import Found
 from vidvec.errors import BadRecord
@@ -173,6 +175,7 @@ def video_of_cells(
         tags=_tags(cells.get("tags")),
         category=_text(cells, "category", numbers=True),
         duration_seconds=_seconds(cells.get("duration_seconds")),
+        date="" if _is_missing(cells.get("date")) else iso_date(cells["date"]),
         frame_times_seconds=feature_times(cells.get("frame_times_seconds"), len(shown)),
         frames=shown,
         audio_times_seconds=heard_at,

@@ -12,7 +12,8 @@ from vidvec.data.corpus import Corpus
 from vidvec.data.splits import fold
 from vidvec.embed.vectors import Vectors
 from vidvec.records import Pair
-from vidvec.search.index import ExactIndex, Hit
+from vidvec.search.index import ExactIndex
+from vidvec.search.types import Hit
 
 # Queries are chosen among so many videos, to stay quick with a large corpus.
 CANDIDATES = 5000

@@ -23,7 +23,7 @@ from vidvec.demo.picture import write_picture
 from vidvec.embed.evaluate import Evaluation
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import UsageError
-from vidvec.search.index import Hit
+from vidvec.search.types import Hit
 
 __all__ = ["table_text", "write_picture", "write_report"]
 

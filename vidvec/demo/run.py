@@ -24,7 +24,8 @@ from vidvec.embed.evaluate import Evaluation, evaluate
 from vidvec.embed.fusion import fuse
 from vidvec.embed.vectors import Vectors
 from vidvec.model.weights import save_model
-from vidvec.search.index import ExactIndex, Hit, encode_titles
+from vidvec.search.index import ExactIndex, encode_titles
+from vidvec.search.types import Hit
 from vidvec.train.finetune import finetune
 from vidvec.train.pretrain import pretrain
 from vidvec.train.start import new_model

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import faiss
@@ -15,15 +14,8 @@ from vidvec.embed.embedder import Encoder, weights_hash
 from vidvec.embed.fusion import load_fusion
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import UsageError
+from vidvec.search.types import Hit
 from vidvec.storage import read_manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A video found, and the cosine of its vector with the query's."""
-
-    id: str
-    cosine: float
 
 
 class ExactIndex:

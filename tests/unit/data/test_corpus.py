@@ -125,6 +125,7 @@ def test_any_arrow_reader_reads_a_shard(tmp_path):
             "category": pa.string(),
             "language": pa.string(),
             "duration_seconds": pa.float32(),
+            "date": pa.string(),
             "file": pa.string(),
             "stamp": pa.string(),
             "frame_times_seconds": pa.list_(pa.float32()),

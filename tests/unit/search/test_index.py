@@ -13,7 +13,8 @@ from vidvec.embed.embedder import Encoder, embed
 from vidvec.embed.fusion import fuse
 from vidvec.embed.vectors import Vectors, VectorWriter
 from vidvec.errors import FormatError, UsageError
-from vidvec.search.index import ExactIndex, Hit, corpus_of, encode_titles
+from vidvec.search.index import ExactIndex, corpus_of, encode_titles
+from vidvec.search.types import Hit
 
 
 def vectors_of(path: Path, matrix: np.ndarray, ids: list[str] | None = None) -> Vectors:
