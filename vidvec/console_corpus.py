@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vidvec.console import BAR, plain_table, printable
-from vidvec.data.inspect_page import all_rejects, explained
+from vidvec.data.inspect_page import all_rejects, explained, set_facts
 
 if TYPE_CHECKING:
     from vidvec.data import duplicates as copies
@@ -49,12 +49,17 @@ def summary(found: Summary) -> list[RenderableType]:
 def _facts(found: Summary) -> Table:
     encoder = found.frame_encoder
     revision = f", revision {encoder['revision']}" if encoder.get("revision") else ""
+    sound, heard = found.audio_encoder, dict(found.present)["audio"] > 0
+    gone = f", and {found.gone:,} marked gone, which vidvec compact removes" if found.gone else ""
+    dates = f", from {found.first_date} to {found.last_date}" if found.first_date else ""
     untagged = found.videos - dict(found.present)["tags"]
     share = f" ({untagged / found.videos:.1%})" if found.videos else ""
     facts = [
         ("corpus", str(found.path) if found.complete else f"{found.path} (unfinished)"),
-        ("videos", f"{found.videos:,}"),
+        ("videos", f"{found.videos:,}{gone}{dates}"),
         ("frame encoder", f"{encoder['name']}, {encoder['frame_size']} numbers a frame{revision}"),
+        *(("feature set", set_facts(each)) for each in found.feature_sets),
+        *[("audio encoder", f"{sound['name']}, {sound['frame_size']} numbers a frame")] * heard,
         ("without tags", f"{untagged:,}{share}, {found.never_tagged:,} of them never tagged"),
         (
             "tags",
@@ -75,6 +80,7 @@ def _spreads(found: Summary) -> Table:
     table = plain_table("", ">known", ">least", ">median", ">mean", ">most", "spread")
     measures = {
         "frames": found.frames_per_video,
+        "audio frames": found.audio_frames_per_video,
         "seconds": found.duration_seconds,
         "title, tokens": found.title_tokens,
         "title, letters": found.title_characters,

@@ -13,7 +13,8 @@ from vidvec import console_corpus
 from vidvec.cli import main
 from vidvec.data import duplicates as copies
 from vidvec.data.duplicates import Duplicates, Group
-from vidvec.data.inspect import RejectSummary, Summary
+from vidvec.data.inspect import SetSummary, Summary
+from vidvec.data.rejects import RejectSummary
 from vidvec.data.spread import Spread, spread
 from vidvec.records import Reject, Video
 
@@ -24,8 +25,11 @@ def made_summary(**changes: object) -> Summary:
         "path": Path("here/corpus"),
         "complete": True,
         "frame_encoder": {"name": "made", "frame_size": 24},
+        "audio_encoder": {"name": "log-mel", "frame_size": 128},
+        "feature_sets": (),
         "videos": 12_345,
-        "present": (("frames", 12_000), ("title", 11_000), ("tags", 10_000)),
+        "gone": 0,
+        "present": (("frames", 12_000), ("audio", 9), ("title", 11_000), ("tags", 10_000)),
         "together": (("frames + title", 11_000), ("nothing", 5)),
         "never_tagged": 77,
         "languages": (("zh", 12_000), ("", 345)),
@@ -34,11 +38,14 @@ def made_summary(**changes: object) -> Summary:
         "scripts": (("Han", 10_000), ("Latin", 1_000)),
         "mixed_scripts": 456,
         "frames_per_video": lengths,
+        "audio_frames_per_video": lengths,
         "title_characters": lengths,
         "title_tokens": lengths,
         "speech_characters": spread([]),
         "screen_characters": spread([12, 1_234_567]),
         "duration_seconds": spread([]),
+        "first_date": "",
+        "last_date": "",
         "longest": (),
         "shortest": (),
         "tags_per_video": lengths,
@@ -70,12 +77,26 @@ def test_summary_shows_its_figures() -> None:
     assert "seconds" not in text  # none is known
 
 
+def test_summary_shows_what_is_there_besides() -> None:
+    siglip = {"name": "siglip2", "frame_size": 768}
+    sets = (SetSummary("seen", siglip, 12_000, 5, True), SetSummary("half", siglip, 7, 0, False))
+    days = {"first_date": "2019-04-01", "last_date": "2021-05-03"}
+    text = printed(*console_corpus.summary(made_summary(feature_sets=sets, gone=1_234, **days)))
+    for words in (
+        *("1,234 marked gone", "vidvec compact", "from 2019-04-01 to 2021-05-03", "log-mel, 128"),
+        *("seen: siglip2, 768 numbers a frame, 12,000 videos, 5 left out", "7 videos, unfinished"),
+    ):
+        assert words in " ".join(text.split())
+    none = (("frames", 9), ("audio", 0), ("tags", 0))
+    assert "log-mel" not in printed(*console_corpus.summary(made_summary(present=none)))
+
+
 def test_summary_of_nothing() -> None:
     none = Spread(0, float("nan"), float("nan"), float("nan"), float("nan"), ())
     empty = made_summary(
         complete=False,
         videos=0,
-        present=(("frames", 0), ("title", 0), ("tags", 0)),
+        present=(("frames", 0), ("audio", 0), ("title", 0), ("tags", 0)),
         together=(),
         scripts=(),
         repeated_titles=(),

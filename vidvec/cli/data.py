@@ -156,7 +156,7 @@ def _duplicates(corpus: Corpus, wanted: bool | None, threshold: float | None) ->
 
 def _show_rejects(corpus: Corpus, reason: str) -> None:
     from vidvec import console_corpus
-    from vidvec.data.inspect import read_rejects
+    from vidvec.data.rejects import read_rejects
 
     known = set()
     for reject in read_rejects(corpus):
@@ -185,8 +185,6 @@ def _show(
         parts = [*console_corpus.summary(summary), *console_corpus.duplicates(found, corpus)]
         for part in (*parts, console_corpus.sample([corpus.video(row) for row in rows])):
             out.print(part)
-        if corpus.gone.any():
-            out.print(f"{corpus.gone.sum()} of these are marked gone: vidvec compact removes them")
     if page is not None:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(to_html(corpus, summary, rows, found), "utf-8")

@@ -89,6 +89,7 @@ class Corpus:
         self.audio_encoder: dict[str, Any] = self.manifest.get("audio_encoder", NO_AUDIO)
         self.audio_size = int(self.audio_encoder["frame_size"])
         self._shards: list[Shard] = []
+        self._thumbnails: dict[int, pa.ChunkedArray | None] = {}
         for entry in self.manifest["shards"]:
             self._shards.append(self._checked_shard(entry))
         rows = [len(shard.table) for shard in self._shards]
@@ -287,11 +288,12 @@ class Corpus:
     def thumbnails(self, row: int) -> tuple[bytes, ...]:
         """JPEG pictures of a video in time order; empty where the source had no pictures."""
         index = int(np.searchsorted(self._starts, row, side="right")) - 1
-        path = self.path / "thumbnails" / self.manifest["shards"][index]["file"]
-        if not path.is_file():
-            return ()
-        column = open_table(path).column("thumbnails")
-        return tuple(column[row - int(self._starts[index])].as_py())
+        if index not in self._thumbnails:
+            path = self.path / "thumbnails" / self.manifest["shards"][index]["file"]
+            found = open_table(path).column("thumbnails") if path.is_file() else None
+            self._thumbnails[index] = found
+        column = self._thumbnails[index]
+        return () if column is None else tuple(column[row - int(self._starts[index])].as_py())
 
     def tag_positions(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Every video's tags as positions in the vocabulary; tags outside it are left out.
@@ -325,12 +327,21 @@ class Corpus:
         return [pair for pair in pairs if pair.id_1 in live and pair.id_2 in live]
 
     def verify(self) -> list[str]:
-        """Names of the shards whose checksum is not the manifest's."""
+        """Names of the shards, feature sets' included, whose checksum is not the manifest's."""
+        folders = {"": self.manifest["shards"]}
+        for name, manifest in self.feature_sets.items():
+            folders[f"features/{name}/shards/"] = manifest["shards"]
         return [
-            entry["file"]
-            for entry in self.manifest["shards"]
-            if checksum(self.path / "shards" / entry["file"]) != entry["crc32c"]
+            folder + entry["file"]
+            for folder, entries in folders.items()
+            for entry in entries
+            if _checksum_of(self.path / (folder or "shards/") / entry["file"]) != entry["crc32c"]
         ]
+
+
+def _checksum_of(path: Path) -> str:
+    """A file's checksum; empty where the file is missing."""
+    return checksum(path) if path.is_file() else ""
 
 
 def iterate_texts(corpus: Corpus) -> Iterator[str]:

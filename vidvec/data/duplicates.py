@@ -119,7 +119,7 @@ def find_duplicates(
     """
     if not 0 < threshold <= 1:
         raise UsageError(f"a similarity from above 0 to 1 is expected, found {threshold}")
-    rows = np.flatnonzero(corpus.frame_counts > 0)
+    rows = corpus.live[corpus.frame_counts[corpus.live] > 0]
     said = progress or (lambda *_: None)
     space = FrameSpace(corpus, rows)
     vectors, checksums, variances = _read(corpus, rows, space, said)

@@ -6,8 +6,6 @@ or walks over videos one by one, except the few of a sample.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,28 +17,37 @@ from numpy.typing import NDArray
 
 from vidvec.data.corpus import Corpus
 from vidvec.data.duplicates import Duplicates
+from vidvec.data.rejects import RejectSummary, summarise_rejects
 from vidvec.data.scripts import count_scripts
-from vidvec.data.spread import Counts, Spread, spread
+from vidvec.data.spread import Counts, Spread, by_count, spread
 from vidvec.data.tokenizer import load_tokenizer
-from vidvec.records import Reject
 
 TOP = 20
 SCORE_BINS = 11
 # Scores given in steps have few values, and are counted value by value.
 MOST_DISTINCT_SCORES = 21
-EXAMPLES = 10
 # Lengths in tokens are taken from so many titles at most, which takes about a second.
 TOKENIZED = 100_000
 EXTREMES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class RejectSummary:
-    """Records left out for one reason, the first few of them in full."""
+class SetSummary:
+    """Frames of the same videos by another encoder.
 
-    reason: str
-    count: int
-    examples: tuple[Reject, ...]
+    Attributes:
+        name: Of the feature set.
+        frame_encoder: Identity of what made its features.
+        videos: That it has rows of; some of them may be gone since.
+        left_out: Videos whose file was missing or could not be decoded.
+        complete: Whether its last run ran to the end.
+    """
+
+    name: str
+    frame_encoder: dict[str, Any]
+    videos: int
+    left_out: int
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +57,24 @@ class Summary:
     Attributes:
         path: Its folder.
         complete: Whether its last ingest ran to the end.
-        frame_encoder: Identity of what made the frame features.
-        videos: All of them.
+        frame_encoder, audio_encoder: Identities of what made the features.
+        feature_sets: Of the frames by other encoders that are there.
+        videos: Those that are not gone; what follows is about these.
+        gone: Videos that are marked so.
         present: Videos that have each kind of information; a text of blanks is none.
-        together: Videos by which of frames, title, speech and screen text they have, most frequent
-            first.
+        together: Videos by which of what a model reads they have, most frequent first.
         never_tagged: Videos whose tags nobody gave, unlike those tagged with nothing.
         languages, categories: Videos of each, most frequent first; the empty one where not known.
         category_count: Distinct categories known, where ``categories`` has only the top.
         scripts: Titles by the script that most of their letters are in.
         mixed_scripts: Titles with a fifth of their letters or more in a second script.
         frames_per_video, title_characters, tags_per_video: Over all videos.
+        audio_frames_per_video: Over the videos that have any.
         title_tokens: In tokens of the corpus's tokenizer, over all videos or an even sample of
             ``TOKENIZED``; of none where the corpus has no tokenizer yet.
         speech_characters, screen_characters: Over the videos that have such a text.
         duration_seconds: Over the videos whose duration is known.
+        first_date, last_date: Of the videos whose date is known; empty where there are none.
         longest, shortest: Rows of a few, by duration, or by frames where no duration is known.
         tags: Videos that have each tag, most frequent first, the top only.
         tag_count: Distinct tags.
@@ -84,7 +94,10 @@ class Summary:
     path: Path
     complete: bool
     frame_encoder: dict[str, Any]
+    audio_encoder: dict[str, Any]
+    feature_sets: tuple[SetSummary, ...]
     videos: int
+    gone: int
     present: Counts
     together: Counts
     never_tagged: int
@@ -94,11 +107,14 @@ class Summary:
     scripts: Counts
     mixed_scripts: int
     frames_per_video: Spread
+    audio_frames_per_video: Spread
     title_characters: Spread
     title_tokens: Spread
     speech_characters: Spread
     screen_characters: Spread
     duration_seconds: Spread
+    first_date: str
+    last_date: str
     longest: tuple[int, ...]
     shortest: tuple[int, ...]
     tags_per_video: Spread
@@ -116,41 +132,67 @@ class Summary:
     rejects: tuple[RejectSummary, ...]
 
 
+class _Live:
+    """The columns of a corpus without rows that are gone."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus, self.path = corpus, corpus.path
+        self._rows = corpus.live if corpus.gone.any() else None
+        self.frame_counts = corpus.frame_counts[corpus.live]
+        self.audio_counts = corpus.audio_counts[corpus.live]
+
+    def __len__(self) -> int:
+        return len(self.corpus.live)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """A column; mapped where nothing is gone, else a copy."""
+        column = self.corpus.column(name)
+        return column if self._rows is None else column.take(pa.array(self._rows))
+
+
 def summarise(corpus: Corpus) -> Summary:
     """Counts what a corpus holds.
 
     Args:
         corpus: Open, complete or not.
     """
-    tag_counts = pc.list_value_length(corpus.column("tags"))
+    live = _Live(corpus)
+    tag_counts = pc.list_value_length(live.column("tags"))
     tags_per_video = _numbers(pc.fill_null(tag_counts, 0))
-    tags = _tags(corpus, tags_per_video)
+    tags = _tags(live, tags_per_video)
     given = np.array([count for _, count in tags], np.int64)
-    categories = _value_counts(corpus.column("category"))
-    scripts = count_scripts(corpus.column("title"))
-    repeated = _repeated_titles(corpus)
+    categories = _value_counts(live.column("category"))
+    scripts = count_scripts(live.column("title"))
+    repeated = _repeated_titles(live)
     scores, pairs_per_video = _pairs(corpus)
-    present = _present(corpus, tags_per_video)
-    order = _by_length(corpus)
+    present = _present(live, tags_per_video)
+    order = _by_length(live)
+    dates = pc.min_max(_known(live.column("date")))
     return Summary(
         path=corpus.path,
         complete=corpus.complete,
         frame_encoder=corpus.frame_encoder,
-        videos=len(corpus),
+        audio_encoder=corpus.audio_encoder,
+        feature_sets=_sets(corpus),
+        videos=len(live),
+        gone=int(corpus.gone.sum()),
         present=tuple((name, int(has.sum())) for name, has in present.items()),
         together=_together(present),
         never_tagged=tag_counts.null_count,
-        languages=_value_counts(corpus.column("language"))[:TOP],
+        languages=_value_counts(live.column("language"))[:TOP],
         categories=categories[:TOP],
         category_count=sum(1 for name, _ in categories if name),
         scripts=scripts.titles[:TOP],
         mixed_scripts=scripts.mixed,
-        frames_per_video=spread(corpus.frame_counts),
-        title_characters=spread(_numbers(pc.utf8_length(corpus.column("title")))),
-        title_tokens=_title_tokens(corpus),
-        speech_characters=_characters(corpus, "speech_text"),
-        screen_characters=_characters(corpus, "screen_text"),
-        duration_seconds=spread(_numbers(corpus.column("duration_seconds").drop_null())),
+        frames_per_video=spread(live.frame_counts),
+        audio_frames_per_video=spread(live.audio_counts[live.audio_counts > 0]),
+        title_characters=spread(_numbers(pc.utf8_length(live.column("title")))),
+        title_tokens=_title_tokens(live),
+        speech_characters=_characters(live, "speech_text"),
+        screen_characters=_characters(live, "screen_text"),
+        duration_seconds=spread(_numbers(live.column("duration_seconds").drop_null())),
+        first_date=dates["min"].as_py() or "",
+        last_date=dates["max"].as_py() or "",
         longest=tuple(order[::-1][:EXTREMES]),
         shortest=tuple(order[: min(EXTREMES, max(0, len(order) - EXTREMES))]),
         tags_per_video=spread(tags_per_video),
@@ -165,7 +207,7 @@ def summarise(corpus: Corpus) -> Summary:
         pairs=scores.count,
         scores=scores,
         pairs_per_video=pairs_per_video,
-        rejects=_rejects(corpus),
+        rejects=summarise_rejects(corpus),
     )
 
 
@@ -192,35 +234,55 @@ def as_json(summary: Summary, duplicates: Duplicates | None, corpus: Corpus) -> 
     return {**asdict(summary), "path": str(summary.path), **extremes, "duplicates": found}
 
 
+def _known(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of texts without the empty ones."""
+    return column.filter(pc.not_equal(column, ""))
+
+
+def _sets(corpus: Corpus) -> tuple[SetSummary, ...]:
+    return tuple(
+        SetSummary(
+            name,
+            manifest["frame_encoder"],
+            sum(entry["rows"] for entry in manifest["shards"]),
+            sum(manifest["rejected"].values()),
+            bool(manifest["complete"]),
+        )
+        for name, manifest in corpus.feature_sets.items()
+    )
+
+
 def _numbers(column: pa.ChunkedArray) -> NDArray[Any]:
     return column.to_numpy()
 
 
-def _has_text(corpus: Corpus, name: str) -> NDArray[np.bool_]:
+def _has_text(live: _Live, name: str) -> NDArray[np.bool_]:
     """(videos,) whether a text is more than blanks."""
-    return _numbers(pc.utf8_length(pc.utf8_trim_whitespace(corpus.column(name)))) > 0
+    return _numbers(pc.utf8_length(pc.utf8_trim_whitespace(live.column(name)))) > 0
 
 
-def _characters(corpus: Corpus, name: str) -> Spread:
+def _characters(live: _Live, name: str) -> Spread:
     """Lengths of a text over the videos that have it."""
-    return spread(_numbers(pc.utf8_length(corpus.column(name)))[_has_text(corpus, name)])
+    return spread(_numbers(pc.utf8_length(live.column(name)))[_has_text(live, name)])
 
 
 # What a model reads; the rest is learned from, or only shown.
-_READ = ("frames", "title", "speech text", "screen text")
+_READ = ("frames", "audio", "title", "speech text", "screen text")
 
 
-def _present(corpus: Corpus, tags_per_video: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
+def _present(live: _Live, tags_per_video: NDArray[Any]) -> dict[str, NDArray[np.bool_]]:
     """(videos,) by kind of information, whether a video has it."""
     return {
-        "frames": corpus.frame_counts > 0,
-        "title": _has_text(corpus, "title"),
-        "speech text": _has_text(corpus, "speech_text"),
-        "screen text": _has_text(corpus, "screen_text"),
+        "frames": live.frame_counts > 0,
+        "audio": live.audio_counts > 0,
+        "title": _has_text(live, "title"),
+        "speech text": _has_text(live, "speech_text"),
+        "screen text": _has_text(live, "screen_text"),
         "tags": tags_per_video > 0,
-        "category": _has_text(corpus, "category"),
-        "language": _has_text(corpus, "language"),
-        "duration": _numbers(corpus.column("duration_seconds").is_valid()),
+        "category": _has_text(live, "category"),
+        "language": _has_text(live, "language"),
+        "duration": _numbers(live.column("duration_seconds").is_valid()),
+        "date": _has_text(live, "date"),
     }
 
 
@@ -232,41 +294,41 @@ def _together(present: dict[str, NDArray[np.bool_]]) -> Counts:
         " + ".join(name for bit, name in enumerate(_READ) if code >> bit & 1) or "nothing"
         for code in codes.tolist()
     ]
-    return _by_count(names, counts.tolist())
+    return by_count(names, counts.tolist())
 
 
-def _title_tokens(corpus: Corpus) -> Spread:
+def _title_tokens(live: _Live) -> Spread:
     """Lengths of titles in tokens, of an even sample where there are many."""
-    folder = corpus.path / "tokenizer"
+    folder = live.path / "tokenizer"
     if not (folder / "tokenizer.json").is_file():
         return spread([])
-    titles = corpus.column("title")
+    titles = live.column("title")
     if len(titles) > TOKENIZED:
         titles = titles.take(pa.array(np.linspace(0, len(titles) - 1, TOKENIZED).astype(np.int64)))
     return spread(load_tokenizer(folder).encode(titles.to_pylist())[1])
 
 
-def _by_length(corpus: Corpus) -> list[int]:
+def _by_length(live: _Live) -> list[int]:
     """Rows of a few of the shortest and of the longest, in this order, ties by row."""
-    column = corpus.column("duration_seconds")
+    column = live.column("duration_seconds")
     lengths = _numbers(column.cast(pa.float64()))  # NaN where not known
     rows = np.flatnonzero(np.isfinite(lengths))
     if not len(rows):
-        lengths = corpus.frame_counts
+        lengths = live.frame_counts
         rows = np.flatnonzero(lengths > 0)
     ordered = rows[np.argsort(lengths[rows], kind="stable")]
     if len(ordered) > 2 * EXTREMES:
         ordered = np.concatenate([ordered[:EXTREMES], ordered[-EXTREMES:]])
-    return [int(row) for row in ordered]
+    return [int(row) for row in live.corpus.live[ordered]]
 
 
-def _repeated_titles(corpus: Corpus) -> Counts:
+def _repeated_titles(live: _Live) -> Counts:
     """Titles of several videos as they are first written, with how many have them."""
-    titles = corpus.column("title")
+    titles = live.column("title")
     plain = pc.utf8_lower(pc.utf8_trim_whitespace(titles))
     counted = pc.value_counts(plain)
     often = counted.filter(pc.greater(counted.field("counts"), 1))
-    named = _by_count(often.field("values").to_pylist(), often.field("counts").to_pylist())
+    named = by_count(often.field("values").to_pylist(), often.field("counts").to_pylist())
     repeated = [(title, count) for title, count in named if title]
     shown = [
         (titles[pc.index(plain, title).as_py()].as_py().strip(), n) for title, n in repeated[:TOP]
@@ -274,19 +336,15 @@ def _repeated_titles(corpus: Corpus) -> Counts:
     return (*shown, *repeated[TOP:])
 
 
-def _by_count(values: list[str], counts: list[int]) -> Counts:
-    return tuple(sorted(zip(values, counts, strict=True), key=lambda item: (-item[1], item[0])))
-
-
 def _value_counts(column: pa.ChunkedArray) -> Counts:
     """Distinct values and how often each is there, most frequent first, ties by name."""
     counted = pc.value_counts(column)
-    return _by_count(counted.field("values").to_pylist(), counted.field("counts").to_pylist())
+    return by_count(counted.field("values").to_pylist(), counted.field("counts").to_pylist())
 
 
-def _tags(corpus: Corpus, lengths: NDArray[np.int64]) -> Counts:
+def _tags(live: _Live, lengths: NDArray[np.int64]) -> Counts:
     """Each tag and how many videos have it; a tag given twice to a video counts once."""
-    flat = pc.list_flatten(corpus.column("tags")).combine_chunks()
+    flat = pc.list_flatten(live.column("tags")).combine_chunks()
     encoded = pc.dictionary_encode(flat)
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
@@ -294,7 +352,7 @@ def _tags(corpus: Corpus, lengths: NDArray[np.int64]) -> Counts:
     parents = np.repeat(np.arange(len(lengths)), lengths)
     given = np.unique(parents * max(1, len(names)) + encoded.indices.to_numpy())
     counts = np.bincount(given % max(1, len(names)), minlength=len(names))
-    return _by_count(names, counts.tolist())
+    return by_count(names, counts.tolist())
 
 
 def _pairs(corpus: Corpus) -> tuple[Spread, Spread]:
@@ -311,33 +369,9 @@ def _pairs(corpus: Corpus) -> tuple[Spread, Spread]:
     return scores, spread(pc.value_counts(videos).field("counts").to_numpy())
 
 
-def read_rejects(corpus: Corpus) -> Iterator[Reject]:
-    """What was left out, in the order it came; lines the manifest does not count are not there."""
-    path = corpus.path / "rejects.jsonl"
-    if not path.is_file():
-        return
-    left = corpus.manifest["rejects_bytes"]
-    with path.open("rb") as file:
-        while left > 0 and (line := file.readline(left)):
-            left -= len(line)
-            yield Reject(**json.loads(line))
-
-
-def _rejects(corpus: Corpus) -> tuple[RejectSummary, ...]:
-    """Rejects by reason."""
-    counts: dict[str, int] = {}
-    examples: dict[str, list[Reject]] = {}
-    for reject in read_rejects(corpus):
-        counts[reject.reason] = counts.get(reject.reason, 0) + 1
-        some = examples.setdefault(reject.reason, [])
-        if len(some) < EXAMPLES:
-            some.append(reject)
-    ordered = _by_count(list(counts), list(counts.values()))
-    return tuple(RejectSummary(name, count, tuple(examples[name])) for name, count in ordered)
-
-
 def sample_rows(corpus: Corpus, count: int, seed: int = 0) -> list[int]:
-    """Rows of ``count`` videos drawn without replacement, ascending; all where there are fewer."""
+    """Rows of ``count`` videos drawn from those not gone, ascending; all where there are fewer."""
     generator = np.random.default_rng(seed)
-    rows = generator.choice(len(corpus), min(count, len(corpus)), replace=False)
+    live = corpus.live
+    rows = live[generator.choice(len(live), min(count, len(live)), replace=False)]
     return sorted(int(row) for row in rows)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from vidvec.data import html
 from vidvec.data.corpus import Corpus
 from vidvec.data.duplicates import Duplicates, Group
-from vidvec.data.inspect import Summary
+from vidvec.data.inspect import SetSummary, Summary
 from vidvec.data.spread import Counts, describe
 
 GROUPS = 12
@@ -95,7 +95,7 @@ def _figures(summary: Summary, duplicates: Duplicates | None) -> html.Html:
     encoder = summary.frame_encoder
     revision = f", revision {encoder['revision']}" if encoder.get("revision") else ""
     tiles = [
-        ("videos", f"{summary.videos:,}", ""),
+        ("videos", f"{summary.videos:,}", f"and {summary.gone:,} gone" if summary.gone else ""),
         ("left out", f"{sum(each.count for each in summary.rejects):,}", "records"),
         ("scored pairs", f"{summary.pairs:,}", ""),
         (
@@ -105,6 +105,14 @@ def _figures(summary: Summary, duplicates: Duplicates | None) -> html.Html:
         ),
         ("same title", f"{summary.repeated_title_videos:,}", "videos"),
     ]
+    tiles += [("feature set", each.name, set_facts(each)) for each in summary.feature_sets]
+    if summary.first_date:
+        tiles.append(("from", summary.first_date[:10], f"to {summary.last_date[:10]}"))
+    if dict(summary.present)["audio"]:
+        sound = summary.audio_encoder
+        tiles.append(
+            ("audio encoder", str(sound["name"]), f"{sound['frame_size']} numbers a frame")
+        )
     if duplicates is not None:
         tiles += [
             ("exact duplicates", f"{sum(len(g.rows) for g in duplicates.exact):,}", "videos"),
@@ -133,6 +141,7 @@ def _lengths(summary: Summary) -> html.Html:
     measures = {
         "Duration, seconds": summary.duration_seconds,
         "Frames a video": summary.frames_per_video,
+        "Audio frames a video": summary.audio_frames_per_video,
         "Title, tokens": summary.title_tokens,
         "Title, characters": summary.title_characters,
         "Speech text, characters": summary.speech_characters,
@@ -195,6 +204,15 @@ def _left_out(summary: Summary) -> html.Html:
             lines.append(html.element("div", more, class_="soft"))
         rows.append([left_out.reason, f"{left_out.count:,}", html.join(*lines)])
     return html.table(["reason", "records", "which"], rows)
+
+
+def set_facts(found: SetSummary) -> str:
+    """A feature set in a line."""
+    encoder = found.frame_encoder
+    facts = f"{found.name}: {encoder['name']}, {encoder['frame_size']} numbers a frame"
+    left_out = f", {found.left_out:,} left out" if found.left_out else ""
+    unfinished = "" if found.complete else ", unfinished"
+    return f"{facts}, {found.videos:,} videos{left_out}{unfinished}"
 
 
 def all_rejects(summary: Summary, reason: str) -> str:

@@ -87,3 +87,8 @@ def _label(low: float, high: float, *, whole: bool) -> str:
     if whole:
         return f"{low:.0f}" if high - low == 1 else f"{low:.0f}–{high - 1:.0f}"
     return f"{low:.6g}–{high:.6g}"
+
+
+def by_count(values: list[str], counts: list[int]) -> Counts:
+    """Values with their counts, most frequent first, ties by name."""
+    return tuple(sorted(zip(values, counts, strict=True), key=lambda item: (-item[1], item[0])))

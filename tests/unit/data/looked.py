@@ -58,13 +58,15 @@ def write_corpus(
     rejects: list[Reject] | None = None,
     shards: int = 3,
     complete: bool = True,
+    gone: list[list[int]] | None = None,
+    audio_size: int = 0,
 ) -> store.Corpus:
     entries = []
     parts = np.array_split(np.arange(len(videos)), shards) if videos else []
     for number, part in enumerate(parts):
         some = [videos[i] for i in part]
         name = f"{number:06d}.arrow"
-        tables = store.video_table(some, WIDTH), store.thumbnail_table(some)
+        tables = store.video_table(some, WIDTH, audio_size), store.thumbnail_table(some)
         entries.append(store.write_shard(path, name, *tables))
     path.mkdir(exist_ok=True)
     if pairs:
@@ -80,6 +82,8 @@ def write_corpus(
         rejects_bytes=(path / "rejects.jsonl").stat().st_size,
         pairs=len(pairs or []),
         ingests=[{"complete": complete}],
+        audio_encoder={"name": "heard", "frame_size": audio_size} if audio_size else store.NO_AUDIO,
+        gone=gone or [],
     )
     return store.Corpus(path, unfinished=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ import pytest
 
 from tests.unit.data.looked import WIDTH, Page, made_videos, write_corpus
 from vidvec.data.duplicates import Duplicates, Group
-from vidvec.data.inspect import EXAMPLES, as_json, read_rejects, sample_rows, summarise
+from vidvec.data.inspect import as_json, sample_rows, summarise
 from vidvec.data.inspect_page import to_html
+from vidvec.data.rejects import EXAMPLES, read_rejects
 from vidvec.data.spread import describe
 from vidvec.data.tokenizer import load_tokenizer, train_tokenizer
 from vidvec.records import Pair, Reject, Video
@@ -23,6 +24,7 @@ from vidvec.records import Pair, Reject, Video
 def together(video: Video) -> str:
     parts = {
         "frames": len(video.frames) > 0,
+        "audio": len(video.audio) > 0,
         "title": bool(video.title.strip()),
         "speech text": bool(video.speech_text.strip()),
         "screen text": bool(video.screen_text.strip()),
@@ -39,6 +41,7 @@ def test_counts_are_those_of_plain_python(tmp_path: Path) -> None:
     assert summary.frame_encoder == {"name": "made", "frame_size": WIDTH}
     assert dict(summary.present) == {
         "frames": sum(len(video.frames) > 0 for video in videos),
+        "audio": 0,
         "title": sum(bool(video.title.strip()) for video in videos),
         "speech text": sum(bool(video.speech_text.strip()) for video in videos),
         "screen text": sum(bool(video.screen_text.strip()) for video in videos),
@@ -46,6 +49,7 @@ def test_counts_are_those_of_plain_python(tmp_path: Path) -> None:
         "category": sum(bool(video.category) for video in videos),
         "language": sum(bool(video.language) for video in videos),
         "duration": sum(video.duration_seconds is not None for video in videos),
+        "date": 0,
     }
     assert dict(summary.together) == Counter(map(together, videos))
     assert summary.never_tagged == sum(video.tags is None for video in videos)
@@ -188,6 +192,41 @@ def test_longest_and_shortest(tmp_path: Path) -> None:
     frames = [Video(id=str(i), frames=np.ones((i, WIDTH), np.float16)) for i in range(10)]
     summary = summarise(write_corpus(tmp_path / "frames", frames))
     assert (summary.longest, summary.shortest) == ((9, 8, 7, 6), (1, 2, 3, 4))
+
+
+def test_videos_that_are_gone_do_not_count(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    videos = [
+        replace(
+            video,
+            audio=random.normal(size=(place % 5, 3)).astype(np.float16),
+            audio_times_seconds=np.arange(place % 5, dtype=np.float32),
+            date="" if place % 3 else f"20{10 + place % 20}-05-03",
+        )
+        for place, video in enumerate(made_videos(60))
+    ]
+    left = [video for place, video in enumerate(videos) if not 10 <= place < 25 and place != 59]
+    pairs = [Pair("v1", "v2", 0.5), Pair("v3", "v11", 0.5), Pair("v40", "v41", 1.0)]
+    gone = [[10, 15], [59, 1]]
+    whole = write_corpus(tmp_path / "all", videos, pairs=pairs, gone=gone, audio_size=3)
+    rest = write_corpus(tmp_path / "left", left, pairs=[pairs[0], pairs[2]], audio_size=3)
+    for corpus in (whole, rest):
+        train_tokenizer(video.title for video in videos).save(corpus.path / "tokenizer")
+    found, expected = summarise(whole), summarise(rest)
+    names = {row: left[row].id for row in range(len(left))}
+    for rows in ("longest", "shortest"):
+        ids = [whole.video(row).id for row in getattr(found, rows)]
+        assert ids == [names[row] for row in getattr(expected, rows)]
+    same = {"path": Path(), "gone": 0, "longest": (), "shortest": ()}
+    assert replace(found, **same) == replace(expected, **same)
+    assert (found.gone, found.videos) == (16, 44)
+    days = sorted(video.date for video in left if video.date)
+    assert (found.first_date, found.last_date) == (days[0], days[-1])
+    heard = [len(video.audio) for video in left if len(video.audio)]
+    assert found.audio_frames_per_video.count == len(heard)
+    assert dict(found.present)["audio"] == len(heard)
+    assert set(sample_rows(whole, 99)) == set(whole.live.tolist())
+    assert "and 16 gone" in Page(to_html(whole, found, [])).text
 
 
 def test_as_json_names_videos_by_id(tmp_path: Path) -> None:

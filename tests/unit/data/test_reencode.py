@@ -20,6 +20,7 @@ from vidvec.data.corpus import Corpus
 from vidvec.data.features import FeatureSet
 from vidvec.data.frames import same_encoder
 from vidvec.data.ingest import IngestOptions, ingest
+from vidvec.data.inspect import summarise
 from vidvec.data.reencode import ReencodeOptions
 from vidvec.data.reencode import reencode as run
 from vidvec.errors import BadRecord, FormatError, UsageError
@@ -342,6 +343,21 @@ def test_a_damaged_set_is_named(corpus: Path, encoder: Numbers) -> None:
     shard.write_bytes(data[:-8])
     with pytest.raises(FormatError, match=f"{len(data) - 8} bytes, the manifest says {len(data)}"):
         Corpus(corpus, features="numbers")
+
+
+def test_a_flipped_bit_in_a_set_is_found_and_sets_are_looked_at(
+    corpus: Path, encoder: Numbers
+) -> None:
+    run(corpus, ReencodeOptions(encoder="numbers", name="set"))
+    assert Corpus(corpus).verify() == []
+    [found] = summarise(Corpus(corpus)).feature_sets
+    assert (found.name, found.frame_encoder, found.complete) == ("set", encoder.identity, True)
+    assert (found.videos, found.left_out) == (len(Corpus(corpus)), 0)
+    [shard] = (corpus / "features" / "set" / "shards").iterdir()
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert Corpus(corpus).verify() == [f"features/set/shards/{shard.name}"]
 
 
 def test_a_corpus_finds_the_frames_of_an_encoder(corpus: Path, encoder: Numbers) -> None:
