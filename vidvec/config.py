@@ -271,16 +271,48 @@ class PretrainConfig(StageConfig):
     validation_share: Share = 0.02
 
 
+PAIR_LOSSES = ("mse", "pearson", "cosent", "angle", "soft_rank", "contrast")
+
+
 class FinetuneConfig(StageConfig):
     """Tuning on scored pairs.
 
     Attributes:
         rank_normalise: Learn from the score's rank instead of the score.
         split: ``clean`` shares no video between training and validation; ``published`` does.
+        mse_weight, pearson_weight, cosent_weight, angle_weight, soft_rank_weight, contrast_weight:
+            Of the losses of pairs in their sum; 0 switches one off. Cosines regress on the targets
+            (as published); correlate with them; are in their order (CoSENT), and so are angles
+            (AnglE); have ranks that correlate with theirs; pick the partner out of the batch.
+        tag_weight: Of the tags of the pairs' videos, which keep being learned beside.
+        cosent_scale, angle_scale: What differences are multiplied with.
+        soft_rank_temperature, contrast_temperature: What cosines are divided by.
+        best_by: Which figure on the validation pairs chooses the checkpoint: ``mse`` of cosines and
+            targets, as published, or ``spearman``, which is what counts where the losses leave the
+            cosines' size open.
     """
 
     rank_normalise: bool = True
     split: SplitName = "clean"
+    mse_weight: Rate = 1.0
+    pearson_weight: Rate = 0.0
+    cosent_weight: Rate = 0.0
+    angle_weight: Rate = 0.0
+    soft_rank_weight: Rate = 0.0
+    contrast_weight: Rate = 0.0
+    tag_weight: Rate = 0.0
+    cosent_scale: float = Field(20.0, gt=0)
+    angle_scale: float = Field(20.0, gt=0)
+    soft_rank_temperature: float = Field(0.05, gt=0)
+    contrast_temperature: float = Field(0.05, gt=0)
+    best_by: Literal["mse", "spearman"] = "mse"
+
+    @model_validator(mode="after")
+    def _learns_from_pairs(self) -> FinetuneConfig:
+        names = [f"{name}_weight" for name in PAIR_LOSSES]
+        if not any(getattr(self, name) for name in names):
+            raise ValueError(f"no loss of pairs has a weight: give one of {', '.join(names)}")
+        return self
 
 
 class Recipe(Section):
@@ -322,6 +354,11 @@ class Recipe(Section):
 _WHERE_SET = {
     "model": ("audio_size", "max_audio", "max_speech_tokens", "max_screen_tokens"),
     "pretrain": ("mam_weight", "mam_rate"),
+    "finetune": (
+        *(f"{name}_weight" for name in (*PAIR_LOSSES, "tag")),
+        *("cosent_scale", "angle_scale", "soft_rank_temperature", "contrast_temperature"),
+        "best_by",
+    ),
 }
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from vidvec.config import load_recipe
 from vidvec.model.published import our_name
 from vidvec.train.masking import Masked
-from vidvec.train.objectives import LossWeights, pretraining_losses
+from vidvec.train.objectives.pretraining import LossWeights, pretraining_losses
 from vidvec.train.reference import load_reference
 
 pytestmark = pytest.mark.shared

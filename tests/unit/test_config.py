@@ -256,7 +256,7 @@ def test_an_unknown_key_names_the_nearest(override, key, nearest):
 def test_a_key_like_no_other_lists_those_of_its_section():
     said = refusal("base", "finetune.zzzzzz=1")
     assert "unknown key finetune.zzzzzz; known: epochs, batch_size" in said
-    assert "tag_weight" not in said
+    assert "mlm_weight" not in said
 
 
 def test_pretraining_keys_are_unknown_to_finetuning():
@@ -353,6 +353,7 @@ def other(value: object) -> object:
         "clean": "published",
         "data": "random",
         "auto": "float32",
+        "mse": "spearman",
     }
     if isinstance(value, bool):
         return not value
@@ -383,6 +384,8 @@ def test_the_hash_changes_with_any_setting(key):
     section[last] = other(section[last])
     if key == "model.heads":
         section[last] = 3
+    if key == "finetune.mse_weight":  # some loss has to have a weight
+        section["pearson_weight"] = 1.0
     changed = Recipe.model_validate(values)
     assert changed.hash != Recipe().hash
     assert len(changed.hash) == 12

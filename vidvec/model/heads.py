@@ -24,12 +24,13 @@ class PredictionHead(nn.Module):
         return self.decoder(self.norm(F.gelu(self.inner(hidden))))
 
 
-class PretrainingHeads(nn.Module):
-    """Tags of the video, words of its texts, features of its frames and of its audio frames.
+class TagHead(nn.Module):
+    """Tags of the video: what finetuning keeps of the heads where it goes on learning tags.
+
+    Its weights are to be put in.
 
     Args:
-        config: With ``vocab_size``, ``frame_size``, ``audio_size`` and ``tags`` filled in. Without
-            tags in the vocabulary there is no tag head, without audio none for it.
+        config: With ``tags`` filled in. Without tags in the vocabulary there is no tag head.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -38,10 +39,6 @@ class PretrainingHeads(nn.Module):
         width = config.hidden_size if from_cls else config.embedding_size
         self.tag_from = config.tag_from
         self.tag = nn.Linear(width, config.tags) if config.tags else None
-        self.mlm = PredictionHead(config, config.vocab_size)
-        self.mfm = PredictionHead(config, config.frame_size)
-        self.mam = PredictionHead(config, config.audio_size) if config.reads_audio else None
-        self.apply(initialise)
 
     def tag_logits(self, encoded: Encoded) -> Tensor | None:
         """(B, C), or ``None`` where there is no tag head."""
@@ -49,3 +46,19 @@ class PretrainingHeads(nn.Module):
             return None
         read = encoded.cls if self.tag_from == "cls" else encoded.projected
         return self.tag(F.relu(read))
+
+
+class PretrainingHeads(TagHead):
+    """Tags of the video, words of its texts, features of its frames and of its audio frames.
+
+    Args:
+        config: With ``vocab_size``, ``frame_size``, ``audio_size`` and ``tags`` filled in. Without
+            tags in the vocabulary there is no tag head, without audio none for it.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.mlm = PredictionHead(config, config.vocab_size)
+        self.mfm = PredictionHead(config, config.frame_size)
+        self.mam = PredictionHead(config, config.audio_size) if config.reads_audio else None
+        self.apply(initialise)

@@ -17,13 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vidvec import storage
-from vidvec.config import Modality, Recipe, load_recipe
+from vidvec.config import Modality, ModelConfig, Recipe, load_recipe
 from vidvec.data.corpus import NO_AUDIO, Corpus
 from vidvec.data.frames import describe, difference, same_encoder
 from vidvec.data.tokenizer import TitleTokenizer, load_tokenizer
 from vidvec.errors import FormatError, UsageError
 from vidvec.model.encoder import VideoEncoder
-from vidvec.model.heads import PretrainingHeads
+from vidvec.model.heads import PretrainingHeads, TagHead
 
 KIND = "checkpoint"
 RUN_FILE = "run.json"
@@ -35,7 +35,7 @@ class VideoModel:
 
     Attributes:
         encoder: The encoder.
-        heads: The pretraining heads, or ``None``.
+        heads: The pretraining heads, of which finetuning keeps the tag head or none.
         tokenizer: That the encoder's word embeddings belong to.
         recipe: With every size filled in.
         tag_vocabulary: What the tag head's classes are.
@@ -45,7 +45,7 @@ class VideoModel:
     """
 
     encoder: VideoEncoder
-    heads: PretrainingHeads | None
+    heads: PretrainingHeads | TagHead | None
     tokenizer: TitleTokenizer
     recipe: Recipe
     tag_vocabulary: list[str]
@@ -109,6 +109,19 @@ class VideoModel:
         return self
 
 
+def _heads_name(heads: PretrainingHeads | TagHead | None) -> bool | str:
+    """How ``config.json`` names a model's heads: all of them, ``tags``, or none."""
+    if heads is None or isinstance(heads, PretrainingHeads):
+        return heads is not None
+    return "tags"
+
+
+def _make_heads(name: bool | str, config: ModelConfig) -> PretrainingHeads | TagHead | None:
+    if name == "tags":
+        return TagHead(config)
+    return PretrainingHeads(config) if name else None
+
+
 def save_model(folder: Path, model: VideoModel) -> None:
     """Writes a checkpoint into ``folder``, which the caller makes atomic."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +130,7 @@ def save_model(folder: Path, model: VideoModel) -> None:
     config = {
         "model": model.recipe.model.model_dump(),
         "pad_id": model.encoder.pad_id,
-        "heads": model.heads is not None,
+        "heads": _heads_name(model.heads),
         "tag_vocabulary": model.tag_vocabulary,
         "frame_encoder": model.frame_encoder,
         "audio_encoder": model.audio_encoder,
@@ -170,7 +183,7 @@ def load_model(path: str | Path) -> VideoModel:
     recipe = load_recipe(folder / "recipe.toml")
     model = VideoModel(
         encoder=VideoEncoder(recipe.model, config["pad_id"]),
-        heads=PretrainingHeads(recipe.model) if config["heads"] else None,
+        heads=_make_heads(config["heads"], recipe.model),
         tokenizer=load_tokenizer(folder / "tokenizer"),
         recipe=recipe,
         tag_vocabulary=config["tag_vocabulary"],

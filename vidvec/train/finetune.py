@@ -17,9 +17,12 @@ from vidvec.data.batches import BatchBuilder, prefetch
 from vidvec.data.corpus import Corpus
 from vidvec.data.splits import rank_normalise, split_pairs
 from vidvec.errors import UsageError
+from vidvec.model.heads import TagHead
 from vidvec.model.weights import VideoModel, load_model
 from vidvec.records import Batch
-from vidvec.train.objectives import cosine_mse
+from vidvec.train.objectives.pair_losses import pair_losses
+from vidvec.train.objectives.pairs import ScoredPairs
+from vidvec.train.objectives.tags import tag_loss
 from vidvec.train.pretrain import run_facts
 from vidvec.train.start import new_model
 from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
@@ -32,7 +35,8 @@ class FinetuneTask:
     """Finetuning on a corpus's pairs.
 
     Args:
-        model: Trained in place; its pretraining heads are dropped.
+        model: Trained in place; of its pretraining heads only that for tags stays, where tags are
+            learned beside.
         corpus: With scored pairs.
     """
 
@@ -40,9 +44,9 @@ class FinetuneTask:
     unit = "pairs"
 
     def __init__(self, model: VideoModel, corpus: Corpus) -> None:
-        model.heads = None
         self.model = model
         self.stage = model.recipe.finetune
+        model.heads = self._tag_head = _kept_head(model, corpus)
         self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
         pairs = corpus.pairs()
         if not pairs:
@@ -78,13 +82,24 @@ class FinetuneTask:
     def losses(self, batch: tuple[Batch, Tensor], step: int) -> dict[str, Tensor]:
         """See ``Task``."""
         videos, targets = batch
-        vectors = self.model.encoder(videos.to(self.device)).vectors
-        return {"loss": cosine_mse(vectors, targets.to(self.device))}
+        videos = videos.to(self.device)
+        encoded = self.model.encoder(videos)
+        pairs = ScoredPairs.of(encoded.vectors, targets.to(self.device), videos.rows)
+        losses = pair_losses(pairs, self.stage)
+        logits = None if self._tag_head is None else self._tag_head.tag_logits(encoded)
+        positions, counts = videos.tag_positions, videos.tag_counts
+        if logits is not None and positions is not None and counts is not None:
+            losses["tag"] = tag_loss(logits.float(), positions, counts)
+            losses["loss"] = losses["loss"] + self.stage.tag_weight * losses["tag"]
+        return losses
 
     def parts(
         self, batch: tuple[Batch, Tensor], step: int
     ) -> list[Callable[[], dict[str, Tensor]]]:
-        """See ``Task``: of pairs, each part's error weighted by how many it has."""
+        """See ``Task``: of pairs, each part's losses weighted by how many it has.
+
+        The squared error comes to the batch's; losses that compare pairs see those of their part.
+        """
         if self.stage.accumulate == 1:
             return [partial(self.losses, batch, step)]
         videos, targets = batch
@@ -98,7 +113,7 @@ class FinetuneTask:
         return [partial(losses, *span) for span in part_spans(pairs, self.stage.accumulate)]
 
     def validate(self) -> dict[str, float]:
-        """Spearman and MSE on the validation pairs; ``score`` is the MSE, as published."""
+        """Spearman and MSE on the validation pairs; ``score`` is what ``best_by`` names."""
         chosen = self.split.validation
         if not len(chosen):
             return {}
@@ -115,7 +130,30 @@ class FinetuneTask:
         cosines = metrics.cosines(first, second)
         error = metrics.mse(cosines, self._targets[chosen])
         rank = metrics.spearman(cosines, self._scores[chosen])
-        return {"mse": error, "spearman": rank, "score": error}
+        by_rank = self.stage.best_by == "spearman" and np.isfinite(rank)
+        return {"mse": error, "spearman": rank, "score": 1 - rank if by_rank else error}
+
+
+def _kept_head(model: VideoModel, corpus: Corpus) -> TagHead | None:
+    """The tag head where tags are learned beside the pairs.
+
+    Raises:
+        UsageError: The model has none, or one for other tags.
+    """
+    if not model.recipe.finetune.tag_weight:
+        return None
+    if model.heads is None or model.heads.tag is None:
+        found = "has no tag head: start from a pretrained one, or set finetune.tag_weight=0"
+        raise UsageError(f"the model to finetune {found}")
+    if model.tag_vocabulary != corpus.tag_vocabulary:
+        raise UsageError(
+            f"the model's tag head is for {len(model.tag_vocabulary)} tags, the vocabulary of "
+            f"{corpus.path} has {len(corpus.tag_vocabulary)}, and they are not the same in the "
+            "same order: set finetune.tag_weight=0, or pretrain on this corpus"
+        )
+    head = TagHead(model.recipe.model)
+    head.tag = model.heads.tag
+    return head.to(next(model.encoder.parameters()).device)
 
 
 def start_model(start: Path | None, recipe: Recipe, corpus: Corpus) -> VideoModel:

@@ -21,11 +21,17 @@ from vidvec.data.corpus import Corpus
 from vidvec.data.splits import fold
 from vidvec.data.tokenizer import TitleTokenizer
 from vidvec.errors import UsageError
+from vidvec.model.heads import PretrainingHeads
 from vidvec.model.layout import FlatLayout, flat_layout
 from vidvec.model.weights import VideoModel
 from vidvec.records import Batch
 from vidvec.train.masking import Masked, mask_batch
-from vidvec.train.objectives import LossCounts, LossWeights, count_items, pretraining_losses
+from vidvec.train.objectives.pretraining import (
+    LossCounts,
+    LossWeights,
+    count_items,
+    pretraining_losses,
+)
 from vidvec.train.start import new_model
 from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
 from vidvec.train.trainer import OnStep, TrainReport, train
@@ -52,7 +58,7 @@ class PretrainTask:
     unit = "videos"
 
     def __init__(self, model: VideoModel, corpus: Corpus) -> None:
-        if model.heads is None:
+        if not isinstance(model.heads, PretrainingHeads):
             raise UsageError("the model to pretrain has no pretraining heads: it was finetuned")
         self.model, self.heads = model, model.heads
         self.stage = model.recipe.pretrain

@@ -32,7 +32,7 @@ from vidvec.model.published import our_name, translate
 from vidvec.model.weights import load_parameters, read_tensors
 from vidvec.records import Batch
 from vidvec.train.masking import Masked
-from vidvec.train.objectives import LossWeights, pretraining_losses
+from vidvec.train.objectives.pretraining import LossWeights, pretraining_losses
 
 LOSS_TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 1e-3

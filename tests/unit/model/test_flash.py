@@ -17,7 +17,8 @@ from vidvec.model import attention
 from vidvec.model.attention import attend, takes_flash
 from vidvec.model.layout import FlatLayout, fill, flat_layout
 from vidvec.model.precision import autocast
-from vidvec.train.objectives import cosine_mse
+from vidvec.train.objectives.cosine_mse import cosine_mse
+from vidvec.train.objectives.pairs import ScoredPairs
 
 COUNTS = [(3, 1), (0, 0), (5, 4), (1, 2)]
 
@@ -116,7 +117,7 @@ def test_nothing_waits_for_the_device(padded, pool):
     """On PyTorch's ``meta`` device there are no numbers, so whoever asks for one fails."""
     encoder = tiny_encoder(count_padding=padded, pool=pool).to("meta")
     batch = made_batch(COUNTS).to("cpu").to("meta")
-    loss = cosine_mse(encoder(batch).vectors, torch.zeros(2, device="meta"))
+    loss = cosine_mse(ScoredPairs.of(encoder(batch).vectors, torch.zeros(2, device="meta")))
     loss.backward()
     assert loss.shape == ()
 
@@ -144,7 +145,7 @@ def test_kernel_and_grid_give_the_same_losses_and_gradients_on_a_gpu(padded, mod
                 patched.setattr(attention, "takes_flash", lambda *_: False)
             encoder.zero_grad()
             with autocast(batch.frames.device, "bf16"):
-                loss = cosine_mse(encoder(batch).vectors, targets)
+                loss = cosine_mse(ScoredPairs.of(encoder(batch).vectors, targets))
             loss.backward()
         gradients = torch.cat(
             [p.grad.flatten() for p in encoder.parameters() if p.grad is not None]

@@ -24,10 +24,11 @@ from vidvec.errors import UsageError
 from vidvec.model.layout import flat_layout
 from vidvec.model.weights import load_model
 from vidvec.records import Batch
-from vidvec.train import objectives
 from vidvec.train.finetune import finetune
 from vidvec.train.masking import Masked, hash_uniform, mask_batch
-from vidvec.train.objectives import LossWeights, masked_audio_loss, pretraining_losses
+from vidvec.train.objectives import masked_features
+from vidvec.train.objectives.masked_features import masked_audio_loss
+from vidvec.train.objectives.pretraining import LossWeights, pretraining_losses
 from vidvec.train.pretrain import PretrainTask, pretrain
 from vidvec.train.profile import profile_pretraining
 from vidvec.train.start import new_model
@@ -150,7 +151,7 @@ def test_masked_audio_loss_and_its_gradients_are_those_of_the_full_matrix(monkey
     for way in ("plain", "at once", "in parts"):
         model = tiny_model(**READ)
         if way == "in parts":
-            monkeypatch.setattr(objectives, "LOGITS_AT_ONCE", len(batch.audio))
+            monkeypatch.setattr(masked_features, "LOGITS_AT_ONCE", len(batch.audio))
         if way == "plain":
             model.encoder.double(), model.heads.double()
             doubled = {n: v.double() for n, v in batch.tensors().items() if v.is_floating_point()}

@@ -12,16 +12,14 @@ from tests.tiny import PAD, made_batch, put_together, taken_apart, tiny_model
 from vidvec.model.layout import fill
 from vidvec.model.weights import VideoModel
 from vidvec.records import Batch
-from vidvec.train import objectives
 from vidvec.train.masking import Masked
-from vidvec.train.objectives import (
-    LossWeights,
-    cosine_mse,
-    masked_frame_loss,
-    masked_language_loss,
-    pretraining_losses,
-    tag_loss,
-)
+from vidvec.train.objectives import masked_features
+from vidvec.train.objectives.cosine_mse import cosine_mse
+from vidvec.train.objectives.masked_features import masked_frame_loss
+from vidvec.train.objectives.masked_words import masked_language_loss
+from vidvec.train.objectives.pairs import ScoredPairs
+from vidvec.train.objectives.pretraining import LossWeights, pretraining_losses
+from vidvec.train.objectives.tags import tag_loss
 
 COUNTS = [(3, 2), (0, 4), (5, 0), (2, 3)]
 TAGS = [[0, 3], [], None, [4]]
@@ -149,8 +147,8 @@ def test_the_frame_loss_is_the_same_in_parts(padded, monkeypatch):
     batch = fill(batch, model.recipe.model, PAD) if padded else batch
     targets = batch.frame_mask.nonzero().squeeze(1)[:7] if padded else torch.arange(7)
     found = []
-    for at_once in (objectives.LOGITS_AT_ONCE, 2 * len(batch.frames)):
-        monkeypatch.setattr(objectives, "LOGITS_AT_ONCE", at_once)
+    for at_once in (masked_features.LOGITS_AT_ONCE, 2 * len(batch.frames)):
+        monkeypatch.setattr(masked_features, "LOGITS_AT_ONCE", at_once)
         model.encoder.zero_grad()
         model.heads.zero_grad()
         encoded = model.encoder(batch)
@@ -275,7 +273,7 @@ def test_cosine_mse_by_hand():
     # Cosines 1, 0.6 and 0 against 1, 0.5 and 0.3: squares 0, 0.01 and 0.09.
     first = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 0.0]])
     second = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    loss = cosine_mse(torch.cat([first, second]), torch.tensor([1.0, 0.5, 0.3]))
+    loss = cosine_mse(ScoredPairs.of(torch.cat([first, second]), torch.tensor([1.0, 0.5, 0.3])))
     assert float(loss) == pytest.approx(0.1 / 3)
 
 
@@ -290,5 +288,5 @@ def test_cosine_mse_of_a_model():
         a, b = projected[pair], projected[pair + 2]
         dot = sum(x * y for x, y in zip(a, b, strict=True))
         squares.append((dot / (math.hypot(*a) * math.hypot(*b)) - target) ** 2)
-    found = cosine_mse(vectors, torch.tensor(targets, dtype=torch.float64))
+    found = cosine_mse(ScoredPairs.of(vectors, torch.tensor(targets)))
     assert float(found) == pytest.approx(sum(squares) / 2, rel=1e-4)
