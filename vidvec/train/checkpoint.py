@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from vidvec import storage
 from vidvec.errors import FormatError
 from vidvec.model.weights import RUN_FILE, VideoModel, put_weights, read_tensors, save_model
+from vidvec.train.averaging import WeightAverage
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     progress: Progress,
     facts: dict[str, Any],
+    *,
+    average: WeightAverage | None = None,
 ) -> None:
     """Writes the checkpoint of ``progress.step`` and points ``run.json`` at it.
 
@@ -55,12 +58,20 @@ def save_checkpoint(
         run: The run's folder.
         model, optimizer, progress: Their state now.
         facts: What a resumed run must have in common with this one.
+        average: The mean weights, where there are some: the checkpoint is then of them, and the
+            model's own are part of the state.
     """
     name = f"step-{progress.step:08d}"
     with storage.atomic_path(run / "checkpoints" / name) as folder:
-        save_model(folder, model)
         state = folder / "state"
-        state.mkdir()
+        state.mkdir(parents=True)
+        if average is None:
+            save_model(folder, model)
+        else:
+            with average.in_place() as own:
+                save_model(folder, model)
+            on_host = {name: value.cpu().contiguous() for name, value in own.items()}
+            save_file(on_host, state / "weights.safetensors")
         save_file(_optimizer_tensors(model, optimizer), state / "optimizer.safetensors")
         save_file(_rng_tensors(), state / "rng.safetensors")
         storage.write_json(state / "progress.json", asdict(progress))
@@ -72,9 +83,13 @@ def save_checkpoint(
 
 
 def restore_checkpoint(
-    run: Path, model: VideoModel, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
+    run: Path,
+    model: VideoModel,
+    optimizer: torch.optim.Optimizer,
+    facts: dict[str, Any],
+    average: WeightAverage | None = None,
 ) -> Progress | None:
-    """Puts a run's last checkpoint back; ``None`` where the run has none.
+    """Puts a run's last checkpoint back, mean weights too; ``None`` where the run has none.
 
     Raises:
         FormatError: The run was made with other settings or another corpus, or the checkpoint is
@@ -92,7 +107,15 @@ def restore_checkpoint(
             "throw it away"
         )
     folder = run / "checkpoints" / pointers["last"]
-    put_weights(model, read_tensors(folder / "model.safetensors"), str(folder))
+    saved = read_tensors(folder / "model.safetensors")
+    if average is None:
+        put_weights(model, saved, str(folder))
+    else:
+        own = folder / "state" / "weights.safetensors"
+        put_weights(model, read_tensors(own), str(own))
+        average.weights = {
+            name: saved[name].to(value.device) for name, value in average.weights.items()
+        }
     _restore_optimizer(model, optimizer, read_tensors(folder / "state" / "optimizer.safetensors"))
     _restore_rng(read_tensors(folder / "state" / "rng.safetensors"))
     return Progress(**storage.read_json(folder / "state" / "progress.json"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -81,17 +82,26 @@ class FinetuneTask:
 
     def losses(self, batch: tuple[Batch, Tensor], step: int) -> dict[str, Tensor]:
         """See ``Task``."""
-        videos, targets = batch
-        videos = videos.to(self.device)
+        videos, targets = batch[0].to(self.device), batch[1].to(self.device)
+        losses, cosines = self._losses_of_a_pass(videos, targets)
+        if self.stage.r_drop_weight:
+            others, other_cosines = self._losses_of_a_pass(videos, targets)
+            losses = {name: (loss + others[name]) / 2 for name, loss in losses.items()}
+            losses["r_drop"] = F.mse_loss(cosines, other_cosines)
+            losses["loss"] = losses["loss"] + self.stage.r_drop_weight * losses["r_drop"]
+        return losses
+
+    def _losses_of_a_pass(self, videos: Batch, targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The losses, and the (P,) cosines that they are of."""
         encoded = self.model.encoder(videos)
-        pairs = ScoredPairs.of(encoded.vectors, targets.to(self.device), videos.rows)
+        pairs = ScoredPairs.of(encoded.vectors, targets, videos.rows)
         losses = pair_losses(pairs, self.stage)
         logits = None if self._tag_head is None else self._tag_head.tag_logits(encoded)
         positions, counts = videos.tag_positions, videos.tag_counts
         if logits is not None and positions is not None and counts is not None:
             losses["tag"] = tag_loss(logits.float(), positions, counts)
             losses["loss"] = losses["loss"] + self.stage.tag_weight * losses["tag"]
-        return losses
+        return losses, pairs.cosines
 
     def parts(
         self, batch: tuple[Batch, Tensor], step: int

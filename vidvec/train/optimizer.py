@@ -35,15 +35,34 @@ def decays(name: str) -> bool:
     return not (name.endswith(".bias") or "norm.weight" in name)
 
 
-def make_optimizer(model: VideoModel, stage: StageConfig) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter 2019) over up to four groups: two rates, with and without decay.
+def depth_factor(name: str, layers: int, decay: float) -> float:
+    """What a trunk parameter's rate is multiplied with: ``decay`` once for each block above it.
 
+    Source: Howard and Ruder 2018 (discriminative fine-tuning), by layers as in Clark et al. 2020.
+
+    Args:
+        name: Of the parameter.
+        layers: Blocks of the trunk.
+        decay: ``StageConfig.layer_decay``.
+    """
+    parts = name.split(".")
+    if parts[1] == "blocks":
+        return decay ** (layers - 1 - int(parts[2]))
+    return decay**layers if parts[1] in ("word", "token_embedding") else 1.0
+
+
+def make_optimizer(model: VideoModel, stage: StageConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019) over groups: two rates, with and without decay.
+
+    With ``layer_decay`` each block of the trunk has a rate of its own.
     Each group keeps its full rate as ``base_lr``; ``set_learning_rates`` scales it.
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         high = part_of(name) in stage.high_rate_parts
         rate = stage.high_learning_rate if high else stage.learning_rate
+        if part_of(name) == "trunk" and not high:
+            rate *= depth_factor(name, model.recipe.model.layers, stage.layer_decay)
         decay = stage.weight_decay if decays(name) else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     settings: list[dict[str, Any]] = [

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from vidvec import storage
 from vidvec.data.batches import prefetch
 from vidvec.errors import VidvecError
 from vidvec.model.precision import autocast, tensor_float_32
+from vidvec.train.adversarial import moved_up
+from vidvec.train.averaging import WeightAverage
 from vidvec.train.checkpoint import Progress, restore_checkpoint, save_checkpoint
 from vidvec.train.optimizer import make_optimizer, schedule, set_learning_rates
 from vidvec.train.task import Task
@@ -68,7 +71,8 @@ def train(
     optimizer = make_optimizer(task.model, task.stage)
     for folder in (run, run / "checkpoints"):
         storage.remove_leftovers(folder)
-    progress = restore_checkpoint(run, task.model, optimizer, facts) or Progress()
+    average = WeightAverage(task.model, task.stage.ema_decay) if task.stage.ema_decay else None
+    progress = restore_checkpoint(run, task.model, optimizer, facts, average) or Progress()
     resumed_at = progress.step
     if resumed_at == steps:
         return TrainReport(steps, steps, progress.best, progress.best_step, 0.0)
@@ -76,6 +80,8 @@ def train(
         for batch in prefetch(range(progress.step, steps), task.batch, device=task.device):
             losses = train_step(task, optimizer, batch, progress.step)
             progress.step += 1
+            if average is not None:
+                average.update(progress.step)
             log.step(progress.step, task, losses, optimizer)
             evaluate = _due(progress.step, task.stage.evaluate_every, task)
             save = _due(
@@ -84,11 +90,11 @@ def train(
             if evaluate or save:
                 log.check(progress.step, task)
             # A new best is saved at once: its weights are gone with the next step.
-            if evaluate and _evaluate(task, progress, log):
+            if evaluate and _evaluate(task, progress, log, average):
                 save = True
             if save:
                 progress.metrics_bytes = log.position()
-                save_checkpoint(run, task.model, optimizer, progress, facts)
+                save_checkpoint(run, task.model, optimizer, progress, facts, average=average)
             if on_step is not None:
                 on_step(progress.step, steps, log.latest)
     return TrainReport(
@@ -104,6 +110,19 @@ def train_step(
     set_learning_rates(optimizer, schedule(step_in_phase, phase_steps, task.stage.warmup_share))
     _set_mode(task, training=True)
     optimizer.zero_grad(set_to_none=True)
+    losses = _forward_backward(task, batch, step)
+    if task.stage.adversarial:
+        with moved_up(task.model, task.stage.adversarial):
+            losses["adversarial"] = _forward_backward(task, batch, step)["loss"]
+    if task.stage.clip_norm:
+        parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, task.stage.clip_norm)
+    optimizer.step()
+    return losses
+
+
+def _forward_backward(task: Task, batch: Any, step: int) -> dict[str, torch.Tensor]:
+    """A batch's losses, part by part; their gradients add to those that are there."""
     losses: dict[str, torch.Tensor] = {}
     for part in task.parts(batch, step):
         with autocast(task.device, task.stage.precision):
@@ -111,10 +130,6 @@ def train_step(
         found["loss"].backward()  # type: ignore[no-untyped-call]
         for name, loss in found.items():
             losses[name] = losses[name] + loss.detach() if name in losses else loss.detach()
-    if task.stage.clip_norm:
-        parameters = [weight for group in optimizer.param_groups for weight in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, task.stage.clip_norm)
-    optimizer.step()
     return losses
 
 
@@ -132,10 +147,11 @@ def _due(done: int, every: int, task: Task) -> bool:
     return task.order.epochs_done(done).is_integer()
 
 
-def _evaluate(task: Task, progress: Progress, log: _Log) -> bool:
-    """Validates; whether that gave the lowest score so far."""
+def _evaluate(task: Task, progress: Progress, log: _Log, average: WeightAverage | None) -> bool:
+    """Validates the mean weights, where there are some; whether the score is the lowest so far."""
     _set_mode(task, training=False)
-    with torch.no_grad(), autocast(task.device, task.stage.precision):
+    mean = nullcontext() if average is None else average.in_place()
+    with mean, torch.no_grad(), autocast(task.device, task.stage.precision):
         figures = task.validate()
     if not figures:
         return False

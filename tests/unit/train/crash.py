@@ -50,12 +50,12 @@ def _at_call(owner: Any, name: str, number: int, act: Callable[..., None]) -> No
 
 
 def _in_step(number: int) -> None:
-    _at_call(trainer, "train_step", number, lambda *_: die())
+    _at_call(trainer, "train_step", number, lambda *_, **__: die())
 
 
 def _before_saving(number: int) -> None:
     """A validation may be logged already, its checkpoint is not begun."""
-    _at_call(trainer, "save_checkpoint", number, lambda *_: die())
+    _at_call(trainer, "save_checkpoint", number, lambda *_, **__: die())
 
 
 def _half_written(number: int) -> None:

@@ -21,7 +21,15 @@ PROJECT = Path(__file__).resolve().parents[3]
 RECIPE = tiny_recipe(
     model={"dropout": 0.2},
     pretrain={"epochs": 6, "checkpoint_every": 5, "evaluate_every": 4},
-    finetune={"epochs": 4, "checkpoint_every": 5, "evaluate_every": 3, "batch_size": 32},
+    finetune={
+        "epochs": 4,
+        "checkpoint_every": 5,
+        "evaluate_every": 3,
+        "batch_size": 32,
+        "ema_decay": 0.8,
+        "adversarial": 0.1,
+        "r_drop_weight": 0.5,
+    },
 )
 
 PRETRAIN_DEATHS: dict[str, list[list[Any]]] = {
@@ -93,6 +101,7 @@ def test_a_killed_run_ends_like_a_whole_one(runs, stage, death):
     assert kept == sorted({pointers["last"], pointers["best"]})
     assert sorted(path.name for path in (killed / "checkpoints").iterdir()) == kept
     files = ["model.safetensors", "state/optimizer.safetensors", "state/rng.safetensors"]
+    files += ["state/weights.safetensors"] * (stage == "finetune")
     for name in kept:
         for file in files:
             first, second = (run / "checkpoints" / name / file for run in (whole, killed))
