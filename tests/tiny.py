@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidvec.config import FinetuneConfig, ModelConfig, PretrainConfig, Recipe
+from vidvec.config import DistillConfig, FinetuneConfig, ModelConfig, PretrainConfig, Recipe
 from vidvec.data.tokenizer import TitleTokenizer, train_tokenizer
 from vidvec.model.encoder import VideoEncoder
 from vidvec.model.heads import PretrainingHeads
@@ -116,6 +116,7 @@ def tiny_recipe(
     model: dict[str, Any] | None = None,
     pretrain: dict[str, Any] | None = None,
     finetune: dict[str, Any] | None = None,
+    distill: dict[str, Any] | None = None,
 ) -> Recipe:
     """A recipe for the made corpus of ``tests.corpora`` that trains in a second or two."""
     fast = {"batch_size": 16, "learning_rate": 2e-3, "high_learning_rate": 2e-3}
@@ -126,4 +127,5 @@ def tiny_recipe(
         model=ModelConfig(**{**shape, **ROOMY, "embedding_size": 8, **(model or {})}),
         pretrain=PretrainConfig(**{**fast, "validation_share": 0.2, **(pretrain or {})}),
         finetune=FinetuneConfig(**{**fast, **(finetune or {})}),
+        distill=DistillConfig(**{**fast, **(distill or {})}),
     )

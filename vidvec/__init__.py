@@ -6,7 +6,7 @@ Public names, loaded when first used:
     Video, Pair             records
     Corpus, Vectors         open folders that other commands made
     read_video              a video file with its frame features
-    ingest, pretrain, finetune, embed_corpus, evaluate, fuse
+    ingest, pretrain, finetune, embed_corpus, evaluate, fuse, distill
                             the stages, as functions (``vidvec.embed`` is a package)
     ExactIndex              search
     load_recipe, Recipe     recipes
@@ -30,6 +30,7 @@ _HOME = {
     "Vectors": "vidvec.embed.vectors",
     "Video": "vidvec.records",
     "VidvecError": "vidvec.errors",
+    "distill": "vidvec.train.distill",
     "embed_corpus": "vidvec.embed.embedder:embed",
     "evaluate": "vidvec.embed.evaluate",
     "finetune": "vidvec.train.finetune",

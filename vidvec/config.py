@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from vidvec.config_base import Backend, Modality, Positive, Precision, Section, Share, SplitName
 from vidvec.config_stages import (
     PAIR_LOSSES,
+    DistillConfig,
     FinetuneConfig,
     PhaseConfig,
     PretrainConfig,
@@ -30,6 +31,7 @@ from vidvec.recipe_files import Size, merge, parse_override, toml_table, with_ba
 __all__ = [
     "PAIR_LOSSES",
     "Backend",
+    "DistillConfig",
     "FinetuneConfig",
     "Modality",
     "ModelConfig",
@@ -169,23 +171,24 @@ class ModelConfig(Section):
 
 
 class Recipe(Section):
-    """A whole recipe: a model and how both stages train it."""
+    """A whole recipe: a model and how each stage trains it."""
 
     name: str = "unnamed"
     seed: int = Field(2021, ge=0, lt=2**63)
     model: ModelConfig = ModelConfig()
     pretrain: PretrainConfig = PretrainConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    distill: DistillConfig = DistillConfig()
 
     @property
     def hash(self) -> str:
         """Twelve hex digits that change when any setting does."""
         return _digest(self._told_apart_by())
 
-    def stage_hash(self, stage: Literal["pretrain", "finetune"]) -> str:
+    def stage_hash(self, stage: Literal["pretrain", "finetune", "distill"]) -> str:
         """Twelve hex digits that change when a setting does that this stage reads."""
         settings = self._told_apart_by()
-        return _digest({name: settings[name] for name in ("seed", "model", stage)})
+        return _digest({name: settings.get(name) for name in ("seed", "model", stage)})
 
     def _told_apart_by(self) -> dict[str, Any]:
         """All settings but those of ``_WHERE_SET`` that have their default."""
@@ -195,6 +198,8 @@ class Recipe(Section):
             for name in names:
                 if settings[section][name] == fields[name].default:
                     del settings[section][name]
+        if self.distill == DistillConfig():
+            del settings["distill"]
         return settings
 
     def to_toml(self) -> str:

@@ -119,6 +119,32 @@ class PretrainConfig(StageConfig):
     validation_share: Share = 0.02
 
 
+class DistillConfig(StageConfig):
+    """Learning a teacher's vectors, such as those that several models were fused to.
+
+    Attributes:
+        cosine_weight: Of one less the cosine with the teacher's vector; 0: directions are left
+            open, and the student's vectors may have another size.
+        relation_weight: Of the squared difference of the videos' cosines with one another.
+        videos, validation_share: As in pretraining.
+    """
+
+    epochs: Positive = 20
+    batch_size: Positive = 128
+    learning_rate: Rate = 5e-5
+    high_learning_rate: Rate = 5e-4
+    cosine_weight: Rate = 1.0
+    relation_weight: Rate = 1.0
+    videos: Literal["train", "all"] = "train"
+    validation_share: Share = 0.02
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> DistillConfig:
+        if not (self.cosine_weight or self.relation_weight):
+            raise ValueError("nothing to learn: cosine_weight and relation_weight are both 0")
+        return self
+
+
 PAIR_LOSSES = ("mse", "pearson", "cosent", "angle", "soft_rank", "contrast")
 
 

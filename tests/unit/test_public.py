@@ -24,6 +24,7 @@ NAMES = [
     "Vectors",
     "Video",
     "VidvecError",
+    "distill",
     "embed_corpus",
     "evaluate",
     "finetune",
@@ -58,6 +59,10 @@ COMMANDS = {
     "finetune": [
         *["CORPUS", "RUN", "--from", "--recipe", "--size", "--init", "--seed", "--features"],
         *["--set", "--restart"],
+    ],
+    "distill": [
+        *["CORPUS", "VECTORS", "RUN", "--from", "--recipe", "--size", "--init", "--seed"],
+        *["--features", "--set", "--restart"],
     ],
     "embed": ["CHECKPOINT", "CORPUS", "VECTORS", "--parts", "--backend", "--without"],
     "evaluate": [

@@ -1,4 +1,4 @@
-"""Commands that train: pretrain, finetune."""
+"""Commands that train: pretrain, finetune, distill."""
 
 from __future__ import annotations
 
@@ -91,6 +91,51 @@ def finetune(
     _restart(run, restart)
     with _training("finetune") as on_step:
         report = train(corpus, run, settled, start, on_step, features=features)
+    _trained(report, run)
+
+
+def distill(
+    corpus: Path,
+    vectors: Path,
+    run: Path,
+    /,
+    *,
+    start: Annotated[Path | None, Parameter(name="--from")] = None,
+    recipe: RecipeOption | None = None,
+    size: Literal["tiny", "small", "base", "large"] | None = None,
+    init: str | None = None,
+    seed: int | None = None,
+    features: str = "",
+    settings: SetOption = [],  # noqa: B006 - never changed
+    restart: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Train one model to give the vectors of others, such as fused ones; started again, it goes on.
+
+    Args:
+        corpus: The corpus.
+        vectors: Folder of the teacher's vectors of its videos.
+        run: Folder of the run.
+        start: Pretrained run or checkpoint to start from; without it a new model is trained.
+        recipe: Name or path of a recipe; else the one of --from, or base.
+        size: Shape of a new model.
+        init: Hugging Face BERT or ModernBERT (name or folder) for a new model.
+        seed: Of order and dropout (and of a new model's weights).
+        features: Feature set of the corpus for a new model; --from finds its own.
+        settings: Settings over the recipe's, such as --set distill.epochs=30.
+        restart: Throw away what the run has and begin again.
+    """
+    from vidvec.embed.vectors import Vectors
+    from vidvec.model.weights import checkpoint_folder
+    from vidvec.train.distill import distill as train
+
+    if start is not None and (size or init or features):
+        raise UsageError("--size, --init and --features are for a new model; --from brings its own")
+    default = str(checkpoint_folder(start) / "recipe.toml") if start else "base"
+    settled = settle(recipe or default, size, init, seed, settings)
+    teacher = Vectors(vectors)
+    _restart(run, restart)
+    with _training("distill") as on_step:
+        report = train(corpus, run, settled, teacher, start, on_step=on_step, features=features)
     _trained(report, run)
 
 

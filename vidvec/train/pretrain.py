@@ -18,7 +18,6 @@ from torch import Tensor
 from vidvec.config import Recipe
 from vidvec.data.batches import BatchBuilder, epoch_batches, prefetch
 from vidvec.data.corpus import Corpus
-from vidvec.data.splits import fold
 from vidvec.data.tokenizer import TitleTokenizer
 from vidvec.errors import UsageError
 from vidvec.model.heads import PretrainingHeads
@@ -32,6 +31,7 @@ from vidvec.train.objectives.pretraining import (
     count_items,
     pretraining_losses,
 )
+from vidvec.train.rows import learned_and_held
 from vidvec.train.start import new_model
 from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
 from vidvec.train.trainer import OnStep, TrainReport, train
@@ -64,7 +64,7 @@ class PretrainTask:
         self.stage = model.recipe.pretrain
         self._seed = model.recipe.seed
         self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
-        rows, self._held = self._rows(corpus)
+        rows, self._held = learned_and_held(corpus, self.stage.videos, self.stage.validation_share)
         if not len(rows):
             raise UsageError(f"no video of {corpus.path} is left to pretrain on")
         self.videos = len(rows)
@@ -99,19 +99,6 @@ class PretrainTask:
         size, lengths = self.stage.batch_size, self._builder.lengths
         batches = [epoch_batches(rows, lengths[rows], size, self._seed, epoch) for rows in groups]
         return list(chain.from_iterable(batches))
-
-    def _rows(self, corpus: Corpus) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows to train on and rows held out; the latter by a hash of the id, on any machine."""
-        rows = corpus.live
-        if self.stage.videos == "train":
-            scored = {video for pair in corpus.pairs() for video in (pair.id_1, pair.id_2)}
-            ids = [corpus.ids[row] for row in rows]
-            keep = [not (video in scored and fold(video) == 0) for video in ids]
-            rows = rows[np.array(keep, bool)]
-        keys = [hashlib.sha256(f"held {corpus.ids[row]}".encode()).digest() for row in rows]
-        held = sorted(range(len(rows)), key=keys.__getitem__)
-        held = held[: round(self.stage.validation_share * len(rows))]
-        return np.delete(rows, held), rows[np.sort(np.array(held, np.int64))]
 
     def batch(self, step: int) -> Batch:
         """See ``Task``."""
