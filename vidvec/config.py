@@ -212,7 +212,12 @@ class Recipe(Section):
 _REGULARISERS = ("layer_decay", "ema_decay", "adversarial")
 _WHERE_SET = {
     "model": ("audio_size", "max_audio", "max_speech_tokens", "max_screen_tokens"),
-    "pretrain": (*_REGULARISERS, "mam_weight", "mam_rate"),
+    "pretrain": (
+        *_REGULARISERS,
+        *("mam_weight", "mam_rate", "twin_weight", "cross_weight", "twin_temperature"),
+        *("cross_temperature", "cross_queue", "cross_momentum"),
+        *("tag_positive_focus", "tag_negative_focus", "tag_margin"),
+    ),
     "finetune": (
         *_REGULARISERS,
         *(f"{name}_weight" for name in (*PAIR_LOSSES, "tag", "r_drop")),

@@ -96,6 +96,16 @@ class PretrainConfig(StageConfig):
         then: A second phase behind the ``epochs`` of this one.
         tag_weight, mlm_weight, mfm_weight, mam_weight: Of tags, masked words, masked frames and
             masked audio frames in the sum of the losses; 0 switches one off.
+        twin_weight: Of telling a masked video, from itself whole, out of the batch (as SimCSE does
+            with dropout alone): one more pass. 0: off.
+        cross_weight: Of telling a video's title from its frames and its frames from its title: two
+            more, shorter passes, and two without gradients where there is a queue. 0: off.
+        twin_temperature, cross_temperature: What cosines are divided by.
+        cross_queue: Keys of earlier videos that are kept to tell from, made by a slow copy of the
+            encoder; 0: the batch alone.
+        cross_momentum: Share that the slow copy keeps of itself in a step.
+        tag_positive_focus, tag_negative_focus, tag_margin: How little classes count in the tag loss
+            that are told well already (``vidvec.train.objectives.tags.Focus``); 0: as published.
         mlm_rate, mfm_rate, mam_rate: Share of words (of the title and of what other text is read),
             of frames and of audio frames that are chosen for masking.
         videos: ``train``: without the videos that finetuning validates on; ``all``: with them.
@@ -112,6 +122,15 @@ class PretrainConfig(StageConfig):
     mlm_weight: Rate = 1 / 3.75
     mfm_weight: Rate = 1 / 9
     mam_weight: Rate = 0.0
+    twin_weight: Rate = 0.0
+    cross_weight: Rate = 0.0
+    twin_temperature: float = Field(0.05, gt=0)
+    cross_temperature: float = Field(0.07, gt=0)
+    cross_queue: int = Field(0, ge=0)
+    cross_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    tag_positive_focus: Rate = 0.0
+    tag_negative_focus: Rate = 0.0
+    tag_margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
     mlm_rate: Share = 0.15
     mfm_rate: Share = 0.15
     mam_rate: Share = 0.15

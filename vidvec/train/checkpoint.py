@@ -13,6 +13,7 @@ its last complete checkpoint. Only the last and the best are kept.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from vidvec import storage
 from vidvec.errors import FormatError
 from vidvec.model.weights import RUN_FILE, VideoModel, put_weights, read_tensors, save_model
 from vidvec.train.averaging import WeightAverage
+
+STAGE_FILE = "stage.safetensors"
 
 
 @dataclass(slots=True)
@@ -51,6 +54,7 @@ def save_checkpoint(
     facts: dict[str, Any],
     *,
     average: WeightAverage | None = None,
+    more: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Writes the checkpoint of ``progress.step`` and points ``run.json`` at it.
 
@@ -60,6 +64,7 @@ def save_checkpoint(
         facts: What a resumed run must have in common with this one.
         average: The mean weights, where there are some: the checkpoint is then of them, and the
             model's own are part of the state.
+        more: State of the stage's own.
     """
     name = f"step-{progress.step:08d}"
     with storage.atomic_path(run / "checkpoints" / name) as folder:
@@ -74,6 +79,9 @@ def save_checkpoint(
             save_file(on_host, state / "weights.safetensors")
         save_file(_optimizer_tensors(model, optimizer), state / "optimizer.safetensors")
         save_file(_rng_tensors(), state / "rng.safetensors")
+        if more:
+            on_host = {name: value.cpu().contiguous() for name, value in more.items()}
+            save_file(on_host, state / STAGE_FILE)
         storage.write_json(state / "progress.json", asdict(progress))
     best = f"step-{progress.best_step:08d}" if progress.best is not None else None
     storage.write_json(run / RUN_FILE, {"last": name, "best": best, "facts": facts})
@@ -87,9 +95,17 @@ def restore_checkpoint(
     model: VideoModel,
     optimizer: torch.optim.Optimizer,
     facts: dict[str, Any],
+    *,
     average: WeightAverage | None = None,
+    restore: Callable[[dict[str, torch.Tensor]], None] | None = None,
 ) -> Progress | None:
     """Puts a run's last checkpoint back, mean weights too; ``None`` where the run has none.
+
+    Args:
+        run: The run's folder.
+        model, optimizer, average: Get their state back.
+        facts: As they were saved.
+        restore: Called with the state of the stage's own, where it was saved.
 
     Raises:
         FormatError: The run was made with other settings or another corpus, or the checkpoint is
@@ -117,6 +133,8 @@ def restore_checkpoint(
             name: saved[name].to(value.device) for name, value in average.weights.items()
         }
     _restore_optimizer(model, optimizer, read_tensors(folder / "state" / "optimizer.safetensors"))
+    if restore is not None and (folder / "state" / STAGE_FILE).is_file():
+        restore(read_tensors(folder / "state" / STAGE_FILE))
     _restore_rng(read_tensors(folder / "state" / "rng.safetensors"))
     return Progress(**storage.read_json(folder / "state" / "progress.json"))
 

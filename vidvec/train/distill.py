@@ -127,6 +127,13 @@ class DistillTask:
         spans = part_spans(len(teacher), self.stage.accumulate)
         return [partial(losses, *span) for span in spans]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """See ``Task``: none."""
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """See ``Task``."""
+
     def validate(self) -> dict[str, float]:
         """Mean losses of the held-out videos; ``score`` is their weighted sum."""
         if not len(self._held):
@@ -176,7 +183,7 @@ def distill(
     }
     task = DistillTask(model, corpus, teacher)
     taught = hashlib.sha256(repr(teacher.ids).encode())
-    taught.update(memoryview(np.ascontiguousarray(teacher.matrix)))
+    taught.update(np.ascontiguousarray(teacher.matrix).data)
     facts = run_facts(
         corpus,
         model.tokenizer,

@@ -122,6 +122,13 @@ class FinetuneTask:
 
         return [partial(losses, *span) for span in part_spans(pairs, self.stage.accumulate)]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """See ``Task``: none."""
+        return {}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """See ``Task``."""
+
     def validate(self) -> dict[str, float]:
         """Spearman and MSE on the validation pairs; ``score`` is what ``best_by`` names."""
         chosen = self.split.validation

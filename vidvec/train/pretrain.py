@@ -24,6 +24,7 @@ from vidvec.model.heads import PretrainingHeads
 from vidvec.model.layout import FlatLayout, flat_layout
 from vidvec.model.weights import VideoModel
 from vidvec.records import Batch
+from vidvec.train.contrast import Contrasts
 from vidvec.train.masking import Masked, mask_batch
 from vidvec.train.objectives.pretraining import (
     LossCounts,
@@ -31,6 +32,7 @@ from vidvec.train.objectives.pretraining import (
     count_items,
     pretraining_losses,
 )
+from vidvec.train.objectives.tags import Focus
 from vidvec.train.rows import learned_and_held
 from vidvec.train.start import new_model
 from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
@@ -87,7 +89,11 @@ class PretrainTask:
         )
         tags = self._weights.tag and self.heads.tag is not None
         audio = self._weights.mam and self.heads.mam is not None
-        if not (tags or self._weights.mlm or self._weights.mfm or audio):
+        self._contrasts = Contrasts(model.encoder, self._builder, self.stage)
+        self._focus = Focus(
+            self.stage.tag_positive_focus, self.stage.tag_negative_focus, self.stage.tag_margin
+        )
+        if not (tags or self._weights.mlm or self._weights.mfm or audio or self._contrasts):
             raise UsageError(
                 "nothing to learn from: every objective that this corpus allows has weight 0; set "
                 "pretrain.mlm_weight or pretrain.mfm_weight (or tag_weight, where videos have tags)"
@@ -122,7 +128,7 @@ class PretrainTask:
             sum(count.mfm for count in each),
             sum(count.mam for count in each),
         )
-        return [partial(self._losses, *piece, counts) for piece in pieces]
+        return [partial(self._losses, *piece, counts, len(batch)) for piece in pieces]
 
     def _masked(self, batch: Batch, step: int) -> tuple[Batch, Masked, FlatLayout]:
         """The batch as the encoder reads it, on the device, with its masks and its layout."""
@@ -143,7 +149,12 @@ class PretrainTask:
         return batch, masked, layout
 
     def _losses(
-        self, batch: Batch, masked: Masked, layout: FlatLayout, counts: LossCounts | None = None
+        self,
+        batch: Batch,
+        masked: Masked,
+        layout: FlatLayout,
+        counts: LossCounts | None = None,
+        videos: int | None = None,
     ) -> dict[str, Tensor]:
         encoded = self.model.encoder(
             batch,
@@ -152,7 +163,31 @@ class PretrainTask:
             audio=masked.audio,
             layout=layout,
         )
-        return pretraining_losses(self.heads, encoded, batch, masked, self._weights, counts=counts)
+        losses = pretraining_losses(
+            self.heads,
+            encoded,
+            batch,
+            masked,
+            self._weights,
+            counts=counts,
+            focus=self._focus,
+        )
+        if self._contrasts:
+            share = 1.0 if videos is None else len(batch) / videos
+            found = self._contrasts.losses(batch, encoded.vectors)
+            losses |= {name: share * loss for name, loss in found.items()}
+            for name in found:
+                weight = getattr(self.stage, f"{name}_weight")
+                losses["loss"] = losses["loss"] + weight * losses[name]
+        return losses
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See ``Task``."""
+        return self._contrasts.tensors()
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """See ``Task``."""
+        self._contrasts.restore(tensors)
 
     def validate(self) -> dict[str, float]:
         """Mean losses of the held-out videos; ``score`` is their weighted sum."""

@@ -46,6 +46,12 @@ class Task(Protocol):
     def parts(self, batch: Any, step: int) -> list[Callable[[], dict[str, Tensor]]]:
         """Functions that each give the losses of a part of a batch; they sum up to the batch's."""
 
+    def tensors(self) -> dict[str, Tensor]:
+        """State of the stage's own that a checkpoint needs besides the model's."""
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Puts back what ``tensors`` gave."""
+
     def validate(self) -> dict[str, float]:
         """Figures on held-out data, ``score`` (lower is better) among them; empty: nothing held."""
 

@@ -72,7 +72,10 @@ def train(
     for folder in (run, run / "checkpoints"):
         storage.remove_leftovers(folder)
     average = WeightAverage(task.model, task.stage.ema_decay) if task.stage.ema_decay else None
-    progress = restore_checkpoint(run, task.model, optimizer, facts, average) or Progress()
+    progress = (
+        restore_checkpoint(run, task.model, optimizer, facts, average=average, restore=task.restore)
+        or Progress()
+    )
     resumed_at = progress.step
     if resumed_at == steps:
         return TrainReport(steps, steps, progress.best, progress.best_step, 0.0)
@@ -94,7 +97,8 @@ def train(
                 save = True
             if save:
                 progress.metrics_bytes = log.position()
-                save_checkpoint(run, task.model, optimizer, progress, facts, average=average)
+                state: dict[str, Any] = {"average": average, "more": task.tensors()}
+                save_checkpoint(run, task.model, optimizer, progress, facts, **state)
             if on_step is not None:
                 on_step(progress.step, steps, log.latest)
     return TrainReport(

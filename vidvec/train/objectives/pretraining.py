@@ -12,7 +12,7 @@ from vidvec.records import Batch
 from vidvec.train.masking import Masked
 from vidvec.train.objectives.masked_features import masked_audio_loss, masked_frame_loss
 from vidvec.train.objectives.masked_words import masked_language_loss
-from vidvec.train.objectives.tags import tag_loss
+from vidvec.train.objectives.tags import Focus, tag_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ def pretraining_losses(
     weights: LossWeights,
     *,
     counts: LossCounts | None = None,
+    focus: Focus = Focus(),  # noqa: B008 - never changed
 ) -> dict[str, Tensor]:
     """The losses that have a weight, unweighted, and their weighted sum as ``loss``.
 
@@ -66,6 +67,7 @@ def pretraining_losses(
         masked: What was masked.
         weights: 0 leaves a loss out.
         counts: Of the batch that this one is a part of; the parts' losses then sum up to its own.
+        focus: Of the tag loss.
     """
     counts = counts or count_items(batch, masked)
     losses: dict[str, Tensor] = {}
@@ -73,7 +75,7 @@ def pretraining_losses(
         logits = heads.tag_logits(encoded)
         if logits is not None:
             tags = (batch.tag_positions, batch.tag_counts)
-            losses["tag"] = tag_loss(logits.float(), *tags, counts.tag)
+            losses["tag"] = tag_loss(logits.float(), *tags, counts.tag, focus)
     if weights.mlm:
         targets = masked.token_targets
         losses["mlm"] = masked_language_loss(heads, encoded, targets, batch.token_ids, counts.mlm)

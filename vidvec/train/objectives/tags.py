@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,8 +11,27 @@ from torch import Tensor
 from vidvec.model.layout import owners
 
 
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """How little of the tag loss classes have that are told well already.
+
+    The loss of a tag that is there is ``−(1 − p)^positive · log p``, of one that is not
+    ``−q^negative · log(1 − q)`` with ``q = max(p − margin, 0)``. All 0: binary cross entropy, as
+    published. Both exponents the same: the focal loss (Lin et al. 2017). Different, with a margin:
+    the asymmetric loss (Ridnik et al. 2021), for the many tags that nobody thought of giving.
+    """
+
+    positive: float = 0.0
+    negative: float = 0.0
+    margin: float = 0.0
+
+
 def tag_loss(
-    logits: Tensor, tag_positions: Tensor, tag_counts: Tensor, total: Tensor | None = None
+    logits: Tensor,
+    tag_positions: Tensor,
+    tag_counts: Tensor,
+    total: Tensor | None = None,
+    focus: Focus = Focus(),
 ) -> Tensor:
     """Binary cross entropy, averaged over the videos that were tagged and over all classes.
 
@@ -19,6 +40,7 @@ def tag_loss(
         tag_positions: (Σtags,) classes, video after video.
         tag_counts: (B,); −1 where nobody tagged the video, which then has no say.
         total: () tagged videos to average over, where these are but a part; ``None``: those here.
+        focus: Changes what a class counts.
 
     Returns:
         A scalar, 0 where no video was tagged.
@@ -27,6 +49,20 @@ def tag_loss(
     targets = torch.zeros_like(logits)
     video = owners(tag_counts.clamp(min=0), len(tag_positions))
     targets[video, tag_positions] = 1
-    each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
+    each = _class_losses(logits, targets, focus).mean(1)
     total = tagged.sum() if total is None else total
     return (each * tagged).sum() / total.clamp(min=1)
+
+
+def _class_losses(logits: Tensor, targets: Tensor, focus: Focus) -> Tensor:
+    """(B, C) loss of each class."""
+    if focus == Focus():
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    there = -F.logsigmoid(logits) * torch.sigmoid(-logits) ** focus.positive
+    given = torch.sigmoid(logits)
+    if focus.margin:
+        given = (given - focus.margin).clamp(min=0)
+        absent = -torch.log1p(-given) * given**focus.negative
+    else:
+        absent = -F.logsigmoid(-logits) * given**focus.negative
+    return torch.where(targets > 0, there, absent)
