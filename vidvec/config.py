@@ -180,6 +180,16 @@ class Recipe(Section):
     finetune: FinetuneConfig = FinetuneConfig()
     distill: DistillConfig = DistillConfig()
 
+    @model_validator(mode="after")
+    def _prefixes_are_shorter(self) -> Recipe:
+        size = self.model.embedding_size
+        if any(prefix >= size for prefix in self.finetune.prefixes):
+            raise ValueError(
+                f"finetune.prefixes {list(self.finetune.prefixes)} are to be shorter than a vector "
+                f"(model.embedding_size {size})"
+            )
+        return self
+
     @property
     def hash(self) -> str:
         """Twelve hex digits that change when any setting does."""
@@ -222,7 +232,7 @@ _WHERE_SET = {
         *_REGULARISERS,
         *(f"{name}_weight" for name in (*PAIR_LOSSES, "tag", "r_drop")),
         *("cosent_scale", "angle_scale", "soft_rank_temperature", "contrast_temperature"),
-        "best_by",
+        *("best_by", "prefixes"),
     ),
 }
 
@@ -261,7 +271,7 @@ def _explain(problem: Any) -> str:
     path = [str(part) for part in problem["loc"]]
     key = ".".join(path)
     if problem["type"] == "value_error":  # of a whole section; its sentence says what was found
-        return f"{key}: {problem['ctx']['error']}"
+        return f"{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']} (found {problem['input']!r})"
     valid = Recipe.model_fields

@@ -181,6 +181,10 @@ class FinetuneConfig(StageConfig):
         r_drop_weight: Of the squared difference of the cosines that two passes with different
             dropout give (R-Drop, Liang et al. 2021, with the distance that fits a regression); the
             other losses are then of both passes. Twice the work; 0: one pass.
+        prefixes: The losses of pairs are also taken of the vectors' first so many numbers, brought
+            to length 1, and averaged over all prefixes and the whole (Matryoshka representation
+            learning, Kusupati et al. 2022): a cut vector then still ranks well. Empty: of the whole
+            vectors alone.
         cosent_scale, angle_scale: What differences are multiplied with.
         soft_rank_temperature, contrast_temperature: What cosines are divided by.
         best_by: Which figure on the validation pairs chooses the checkpoint: ``mse`` of cosines and
@@ -198,6 +202,7 @@ class FinetuneConfig(StageConfig):
     contrast_weight: Rate = 0.0
     tag_weight: Rate = 0.0
     r_drop_weight: Rate = 0.0
+    prefixes: tuple[Positive, ...] = ()
     cosent_scale: float = Field(20.0, gt=0)
     angle_scale: float = Field(20.0, gt=0)
     soft_rank_temperature: float = Field(0.05, gt=0)

@@ -384,6 +384,8 @@ def test_the_hash_changes_with_any_setting(key):
     section[last] = other(section[last])
     if key == "model.heads":
         section[last] = 3
+    if key == "finetune.prefixes":
+        section[last] = (8,)
     if key == "finetune.mse_weight":  # some loss has to have a weight
         section["pearson_weight"] = 1.0
     changed = Recipe.model_validate(values)

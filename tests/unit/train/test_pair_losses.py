@@ -22,7 +22,10 @@ from vidvec.train.objectives.angle import complex_similarity
 from vidvec.train.objectives.pair_losses import pair_losses
 from vidvec.train.objectives.pairs import ScoredPairs
 from vidvec.train.objectives.soft_rank import hard_ranks, soft_ranks
+from vidvec.train.optimizer import make_optimizer
 from vidvec.train.pretrain import pretrain
+from vidvec.train.start import new_model
+from vidvec.train.trainer import train_step
 
 PAIRS, SIZE = 12, 8
 
@@ -266,6 +269,40 @@ def test_tags_need_a_head_for_the_corpuss_tags(tmp_path, corpus) -> None:
     model.tag_vocabulary = model.tag_vocabulary[::-1]
     with pytest.raises(UsageError, match="not the same in the same order"):
         FinetuneTask(model, corpus)
+
+
+def test_prefixes_are_ranked_too() -> None:
+    pairs = made(6)
+    found = pair_losses(pairs, FinetuneConfig(cosent_weight=0.5, prefixes=(2, 5)))
+    parts = []
+    for size in (2, 5, SIZE):
+        sides = [
+            torch.nn.functional.normalize(side[:, :size]) for side in (pairs.first, pairs.second)
+        ]
+        parts.append(ScoredPairs(*sides, pairs.targets, pairs.rows))
+    for name in ("mse", "cosent"):
+        expected = np.mean([PLAINLY[name](part) for part in parts])
+        assert float(found[name]) == pytest.approx(expected)
+    assert float(found["loss"]) == pytest.approx(float(found["mse"] + found["cosent"] / 2))
+    with pytest.raises(ConfigError, match=r"finetune\.prefixes \[256\] are to be shorter"):
+        load_recipe("base", ["finetune.prefixes=[256]"])
+
+
+def test_a_model_learns_prefixes(corpus) -> None:
+    learned = {}
+    for prefixes in ((), (2,)):
+        settings = recipe(prefixes=prefixes, epochs=8)
+        torch.manual_seed(0)
+        task = FinetuneTask(new_model(settings, corpus), corpus)
+        optimizer = make_optimizer(task.model, task.stage)
+        for step in range(task.order.steps):
+            train_step(task, optimizer, task.batch(step), step)
+        task.model.encoder.eval()
+        videos, targets = task.batch(0)
+        with torch.no_grad():
+            cut = ScoredPairs.of(task.model.encoder(videos).vectors, targets).cut(2)
+        learned[prefixes] = float((cut.cosines - cut.targets).square().mean())
+    assert learned[(2,)] < 0.8 * learned[()]
 
 
 def test_some_loss_of_pairs_has_to_have_a_weight() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from vidvec.config import FinetuneConfig
@@ -19,10 +20,19 @@ from vidvec.train.objectives.soft_rank import soft_rank_loss
 def pair_losses(pairs: ScoredPairs, config: FinetuneConfig) -> dict[str, Tensor]:
     """The losses that have a weight, unweighted, and their weighted sum as ``loss``.
 
+    Each is the mean of the whole vectors' and those of ``config.prefixes``.
+
     Args:
         pairs: Of the batch.
         config: Weights and what the losses take.
     """
+    each = [_of(some, config) for some in (pairs, *map(pairs.cut, config.prefixes))]
+    if len(each) == 1:
+        return each[0]
+    return {name: torch.stack([some[name] for some in each]).mean() for name in each[0]}
+
+
+def _of(pairs: ScoredPairs, config: FinetuneConfig) -> dict[str, Tensor]:
     losses: dict[str, Callable[[], Tensor]] = {
         "mse": lambda: cosine_mse(pairs),
         "pearson": lambda: pearson_loss(pairs),

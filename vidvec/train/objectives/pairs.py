@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -39,6 +40,11 @@ class ScoredPairs:
     def cosines(self) -> Tensor:
         """(P,) cosine of each pair."""
         return (self.first * self.second).sum(-1)
+
+    def cut(self, size: int) -> ScoredPairs:
+        """The pairs by the first so many numbers of their vectors, brought to length 1 again."""
+        first, second = (F.normalize(side[:, :size], dim=-1) for side in (self.first, self.second))
+        return ScoredPairs(first, second, self.targets, self.rows)
 
     def order_loss(self, values: Tensor, scale: float) -> Tensor:
         """CoSENT's loss of the pairs' order by some value of each (see ``cosent``).
