@@ -13,7 +13,7 @@ demo: setup
 	$(BIN)/vidvec demo demo
 
 test: setup $(WEIGHTS) $(BROWSER)
-	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup $(WEIGHTS)
 	$(BIN)/python -m pytest -m "not gpu and not slow"

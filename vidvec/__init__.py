@@ -8,7 +8,11 @@ Public names, loaded when first used:
     read_video              a video file with its frame features
     ingest, pretrain, finetune, embed_corpus, evaluate, fuse, distill
                             the stages, as functions (``vidvec.embed`` is a package)
-    ExactIndex              search
+    SearchIndex, build_index, ExactIndex
+                            search
+    Client                  a running ``vidvec serve``
+    import_vectors, export_vectors
+                            vectors from and to elsewhere
     load_recipe, Recipe     recipes
     VidvecError             base of all errors
 """
@@ -21,20 +25,25 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Client": "vidvec.search.client",
     "Corpus": "vidvec.data.corpus",
     "Encoder": "vidvec.embed.embedder",
     "ExactIndex": "vidvec.search.index",
     "IngestOptions": "vidvec.data.ingest",
     "Pair": "vidvec.records",
     "Recipe": "vidvec.config",
+    "SearchIndex": "vidvec.search.engine",
     "Vectors": "vidvec.embed.vectors",
     "Video": "vidvec.records",
     "VidvecError": "vidvec.errors",
+    "build_index": "vidvec.search.engine",
     "distill": "vidvec.train.distill",
     "embed_corpus": "vidvec.embed.embedder:embed",
     "evaluate": "vidvec.embed.evaluate",
+    "export_vectors": "vidvec.embed.export_vectors",
     "finetune": "vidvec.train.finetune",
     "fuse": "vidvec.embed.fusion",
+    "import_vectors": "vidvec.embed.import_vectors",
     "ingest": "vidvec.data.ingest",
     "load_recipe": "vidvec.config",
     "pretrain": "vidvec.train.pretrain",

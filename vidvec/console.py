@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from vidvec.data.corpus import Corpus
     from vidvec.doctor.findings import Finding
     from vidvec.embed.ablation import Ablation
     from vidvec.embed.backend import BackendLoss
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from vidvec.pipeline.run import Forecast
     from vidvec.pipeline.runner import Failure, State
     from vidvec.pipeline.speed import Speeds
-    from vidvec.search.types import Hit
     from vidvec.train.profile import Profile
     from vidvec.train.reference import Difference
 
@@ -95,30 +93,6 @@ def ablation(name: str, found: Ablation) -> Table:
 
 def _interval(interval: Interval, sign: str = "") -> str:
     return f"{interval.low:{sign}.4f} … {interval.high:{sign}.4f}"
-
-
-def hits(corpus: Corpus | None, found: Sequence[Hit]) -> Table:
-    """Videos found, nearest first; with title and tags where the corpus is there and has them.
-
-    Args:
-        corpus: The corpus of the videos, or ``None`` where it is gone.
-        found: Nearest first.
-    """
-    headings = ["", ">cosine", "id"] + ([] if corpus is None else ["title", "tags", "category"])
-    table = plain_table(*headings)
-    table.columns[2].no_wrap = True  # an id cut short could not be searched for
-    table.columns[2].min_width = max((len(hit.id) for hit in found), default=0)
-    for place, hit in enumerate(found, 1):
-        cells = [Text(str(place), "dim"), Text(f"{hit.cosine:.4f}"), printable(hit.id)]
-        if corpus is not None and hit.id in corpus:
-            video = corpus.video(corpus.row(hit.id))
-            cells += [
-                printable(video.title),
-                printable(", ".join(video.tags or ()), "dim"),
-                printable(video.category, "dim"),
-            ]
-        table.add_row(*cells)
-    return table
 
 
 def differences(found: Sequence[Difference], everything: bool) -> Table:

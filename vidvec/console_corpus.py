@@ -50,6 +50,7 @@ def _facts(found: Summary) -> Table:
     encoder = found.frame_encoder
     revision = f", revision {encoder['revision']}" if encoder.get("revision") else ""
     sound, heard = found.audio_encoder, dict(found.present)["audio"] > 0
+    sampled = ", key frames" if found.frame_sampling == "keyframes" else ""
     gone = f", and {found.gone:,} marked gone, which vidvec compact removes" if found.gone else ""
     dates = f", from {found.first_date} to {found.last_date}" if found.first_date else ""
     untagged = found.videos - dict(found.present)["tags"]
@@ -57,7 +58,10 @@ def _facts(found: Summary) -> Table:
     facts = [
         ("corpus", str(found.path) if found.complete else f"{found.path} (unfinished)"),
         ("videos", f"{found.videos:,}{gone}{dates}"),
-        ("frame encoder", f"{encoder['name']}, {encoder['frame_size']} numbers a frame{revision}"),
+        (
+            "frame encoder",
+            f"{encoder['name']}, {encoder['frame_size']} numbers a frame{revision}{sampled}",
+        ),
         *(("feature set", set_facts(each)) for each in found.feature_sets),
         *[("audio encoder", f"{sound['name']}, {sound['frame_size']} numbers a frame")] * heard,
         ("without tags", f"{untagged:,}{share}, {found.never_tagged:,} of them never tagged"),

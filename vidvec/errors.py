@@ -6,7 +6,8 @@
     ├── FormatError             a file or folder is not what it should be, or of another version
     ├── BadRecord               one record cannot be read; ingest counts it and goes on
     ├── MissingExtraError       an optional library is needed: says which extra to install
-    └── OfflineError            weights or a tokenizer are not on disk and the hub is out of reach
+    ├── OfflineError            weights or a tokenizer are not on disk and the hub is out of reach
+    └── ServerError             a vidvec server is out of reach, busy, or asks for another key
 
 Each message says what was found, what was expected, where, and what to do.
 """
@@ -55,3 +56,17 @@ class MissingExtraError(VidvecError):
 
 class OfflineError(VidvecError):
     """Weights or a tokenizer are not on this disk, and the hub cannot be reached."""
+
+
+class ServerError(VidvecError):
+    """A vidvec server cannot be reached, is busy, took too long, or asks for another key.
+
+    Attributes:
+        code: As the server names it, such as ``busy`` or ``unauthorised``; ``unreachable`` where
+            nothing answered.
+        status: Of the answer; 0 where there was none.
+    """
+
+    def __init__(self, code: str, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.code, self.status = code, status

@@ -9,12 +9,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from tests.plans import write_competition
 from tests.unit.test_public import COMMANDS
+from vidvec.data.splits import fold
 from vidvec.demo.render import make_videos
 
 pytestmark = pytest.mark.slow
@@ -46,12 +48,16 @@ def run(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 def own_videos(tmp_path_factory) -> Path:
     """A folder as the README describes it: videos/meta.csv, pairs.csv, new.mp4."""
     folder = tmp_path_factory.mktemp("readme")
-    make_videos(folder / "made", videos=40, pairs=160, seed=5)
+    make_videos(folder / "made", videos=60, pairs=240, seed=5)
     shutil.copytree(folder / "made" / "videos", folder / "videos" / "videos")
     lines = (folder / "made" / "meta.jsonl").read_text("utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     first = rows[0]["id"]
     pairs = (folder / "made" / "pairs.tsv").read_text("utf-8").replace(first, "12345")
+    # A calibration needs more that were not trained on, some of them similar.
+    held = [row["id"] for row in rows if fold(row["id"]) == 0]
+    for place, (one, other) in enumerate(combinations(held, 2)):
+        pairs += f"{one}\t{other}\t{float(place % 2)}\n"
     (folder / "pairs.csv").write_text(
         "id_1,id_2,score\n" + pairs.replace("\t", ","), encoding="utf-8"
     )

@@ -26,6 +26,7 @@ def made_summary(**changes: object) -> Summary:
         "complete": True,
         "frame_encoder": {"name": "made", "frame_size": 24},
         "audio_encoder": {"name": "log-mel", "frame_size": 128},
+        "frame_sampling": "even",
         "feature_sets": (),
         "videos": 12_345,
         "gone": 0,
@@ -87,6 +88,10 @@ def test_summary_shows_what_is_there_besides() -> None:
         *("seen: siglip2, 768 numbers a frame, 12,000 videos, 5 left out", "7 videos, unfinished"),
     ):
         assert words in " ".join(text.split())
+    assert "key frames" not in text
+    assert "key frames" in printed(
+        *console_corpus.summary(made_summary(frame_sampling="keyframes"))
+    )
     none = (("frames", 9), ("audio", 0), ("tags", 0))
     assert "log-mel" not in printed(*console_corpus.summary(made_summary(present=none)))
 

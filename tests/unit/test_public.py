@@ -15,20 +15,25 @@ from vidvec.cli import app
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAMES = [
+    "Client",
     "Corpus",
     "Encoder",
     "ExactIndex",
     "IngestOptions",
     "Pair",
     "Recipe",
+    "SearchIndex",
     "Vectors",
     "Video",
     "VidvecError",
+    "build_index",
     "distill",
     "embed_corpus",
     "evaluate",
+    "export_vectors",
     "finetune",
     "fuse",
+    "import_vectors",
     "ingest",
     "load_recipe",
     "pretrain",
@@ -36,8 +41,8 @@ NAMES = [
 ]
 COMMANDS = {
     "ingest": [
-        *["SOURCE", "CORPUS", "--encoder", "--encoder-precision", "--size", "--mean", "--std"],
-        *["--output", "--resize", "--audio", "--asr", "--ocr"],
+        *["SOURCE", "CORPUS", "--encoder", "--encoder-precision", "--keyframes"],
+        *["--size", "--mean", "--std", "--output", "--resize", "--audio", "--asr", "--ocr"],
         *["--tokenizer", "--pairs", "--tag-list", "--strict", "--workers"],
         *["--file-seconds", "--file-memory-mb"],
         *["--fetch", "--fetch-private", "--fetch-max-mb", "--fetch-seconds", "--keep", "--update"],
@@ -66,10 +71,32 @@ COMMANDS = {
     ],
     "embed": ["CHECKPOINT", "CORPUS", "VECTORS", "--parts", "--backend", "--without"],
     "evaluate": [
-        *["VECTORS", "--corpus", "--split", "--without", "--ablation", "--backend", "--json"]
+        *["VECTORS", "--corpus", "--split", "--without", "--ablation", "--backend", "--worst"],
+        "--json",
     ],
     "fuse": ["MEMBERS", "--out", "--weights", "--size", "--method"],
-    "search": ["VECTORS", "--id", "--title", "-k", "--k", "--corpus", "--json"],
+    "index": ["VECTORS", "--corpus", "--kind", "--restart", "--json"],
+    "search": [
+        *["VECTORS", "--id", "--title", "--file", "--unlike-id", "--words", "-k", "--k", "--tag"],
+        *["--category", "--language", "--min-seconds", "--max-seconds", "--after", "--before"],
+        *["--exact", "--explain", "--corpus", "--encoder", "--json"],
+    ],
+    "calibrate": [
+        *["VECTORS", "--corpus", "--pairs", "--positive", "--precision", "--split", "--json"]
+    ],
+    "dedup": ["VECTORS", "--threshold", "--precision", "--corpus", "--csv", "--html", "--json"],
+    "map": [
+        *["VECTORS", "--out", "--points", "--themes", "--method", "--corpus", "--seed", "--json"]
+    ],
+    "serve": [
+        *["VECTORS", "--corpus", "--encoder", "--host", "--port", "--workers", "--api-key"],
+        *["--max-upload-mb", "--rate", "--timeout", "--log-format", "--log-queries"],
+    ],
+    "import-vectors": [
+        *["SOURCE", "VECTORS", "--ids", "--name", "--id-column", "--vector-column", "--corpus"],
+        *["--strict", "--json"],
+    ],
+    "export-vectors": ["VECTORS", "OUT", "--to", "--corpus"],
     "submit": ["SUBMISSION", "--vectors", "--data", "--check", "--strict"],
     "run": ["PLAN", "--data", "--out", "--set", "--strict", "--dry-run"],
     "bench": ["CORPUS", "--profile", "--recipe", "--set", "--steps", "--json"],

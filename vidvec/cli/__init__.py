@@ -14,10 +14,15 @@ from vidvec.cli import (
     bench,
     competition,
     data,
+    dedup,
     doctor,
     download,
     encoders,
+    index,
+    interop,
     run,
+    search,
+    serve,
     sources,
     submit,
     tools,
@@ -46,7 +51,14 @@ app.command(train.distill)
 app.command(vectors.embed)
 app.command(vectors.evaluate)
 app.command(vectors.fuse)
-app.command(vectors.search)
+app.command(index.index)
+app.command(search.search)
+app.command(dedup.calibrate)
+app.command(dedup.dedup)
+app.command(interop.map_videos, name="map")
+app.command(serve.serve)
+app.command(interop.import_vectors, name="import-vectors")
+app.command(interop.export_vectors, name="export-vectors")
 app.command(submit.submit)
 app.command(run.run)
 app.command(bench.bench)

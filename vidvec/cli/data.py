@@ -27,6 +27,7 @@ def ingest(
     *,
     encoder: str = "classic",
     encoder_precision: Literal["auto", "float32", "bf16", "fp16", "int8"] = "auto",
+    keyframes: Annotated[bool, Parameter(negative="")] = False,
     size: int | None = None,
     mean: NumbersOption = None,
     std: NumbersOption = None,
@@ -57,6 +58,8 @@ def ingest(
             efficientnet-b3, siglip2, dinov3, dinov2, clip.
         encoder_precision: What the encoder computes in: bf16 or fp16 (hf, timm) on a GPU, int8
             (onnx) on a CPU; auto takes what the corpus holds already, else float32.
+        keyframes: Look at videos at their key frames alone, those nearest to the times that are
+            looked at otherwise: many times faster, and fewer frames.
         size: Picture size of an ONNX model, where its file does not say.
         mean: What an ONNX model's input has subtracted, in 0…255.
         std: What it is then divided by.
@@ -83,6 +86,7 @@ def ingest(
     options = IngestOptions(
         encoder=encoder,
         encoder_precision=encoder_precision,
+        keyframes=keyframes,
         encoder_options={key: value for key, value in given.items() if value is not None},
         audio=audio,
         asr=asr,

@@ -25,9 +25,10 @@ def demo(
         videos: How many videos to render.
         seed: Of the videos and of training.
     """
-    from vidvec import console
+    from vidvec import console, console_search
     from vidvec.data.corpus import Corpus
     from vidvec.demo.run import run_demo
+    from vidvec.search.in_memory import indexed
 
     result = run_demo(
         folder,
@@ -40,7 +41,8 @@ def demo(
     opened = Corpus(folder / "corpus")
     for words, hits in result.found:
         out.print(f"nearest to the words {words!r}:", highlight=False)
-        out.print(console.hits(opened, hits))
+        known = {hit.id: indexed(opened.video(opened.row(hit.id))) for hit in hits}
+        out.print(console_search.found(known, hits))
     out.print(f"{result.seconds:.0f} s in all; open {folder / 'report.html'}", highlight=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from cyclopts import Parameter
 
@@ -13,6 +13,7 @@ from vidvec.cli.shared import RecipeOption, SetOption, out, progress, settle
 from vidvec.errors import UsageError
 
 if TYPE_CHECKING:
+    from vidvec.config import Recipe
     from vidvec.train.trainer import OnStep, TrainReport
 
 
@@ -81,13 +82,9 @@ def finetune(
         settings: Settings over the recipe's, such as --set finetune.epochs=3.
         restart: Throw away what the run has and begin again.
     """
-    from vidvec.model.weights import checkpoint_folder
     from vidvec.train.finetune import finetune as train
 
-    if start is not None and (size or init or features):
-        raise UsageError("--size, --init and --features are for a new model; --from brings its own")
-    default = str(checkpoint_folder(start) / "recipe.toml") if start else "base"
-    settled = settle(recipe or default, size, init, seed, settings)
+    settled = _settled(start, recipe, NewModel(size, init, features), seed, settings)
     _restart(run, restart)
     with _training("finetune") as on_step:
         report = train(corpus, run, settled, start, on_step, features=features)
@@ -125,18 +122,38 @@ def distill(
         restart: Throw away what the run has and begin again.
     """
     from vidvec.embed.vectors import Vectors
-    from vidvec.model.weights import checkpoint_folder
     from vidvec.train.distill import distill as train
 
-    if start is not None and (size or init or features):
-        raise UsageError("--size, --init and --features are for a new model; --from brings its own")
-    default = str(checkpoint_folder(start) / "recipe.toml") if start else "base"
-    settled = settle(recipe or default, size, init, seed, settings)
+    settled = _settled(start, recipe, NewModel(size, init, features), seed, settings)
     teacher = Vectors(vectors)
     _restart(run, restart)
     with _training("distill") as on_step:
         report = train(corpus, run, settled, teacher, start, on_step=on_step, features=features)
     _trained(report, run)
+
+
+class NewModel(NamedTuple):
+    """What only a new model can be told."""
+
+    size: str | None
+    init: str | None
+    features: str
+
+
+def _settled(
+    start: Path | None, recipe: str | None, new: NewModel, seed: int | None, settings: list[str]
+) -> Recipe:
+    """The recipe, by default that of the checkpoint to start from.
+
+    Raises:
+        UsageError: A checkpoint is told what a new model is.
+    """
+    from vidvec.model.weights import checkpoint_folder
+
+    if start is not None and any(new):
+        raise UsageError("--size, --init and --features are for a new model; --from brings its own")
+    default = str(checkpoint_folder(start) / "recipe.toml") if start else "base"
+    return settle(recipe or default, new.size, new.init, seed, settings)
 
 
 @contextmanager

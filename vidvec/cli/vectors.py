@@ -1,4 +1,4 @@
-"""Commands on vectors: embed, evaluate, fuse, search."""
+"""Commands on vectors: embed, evaluate, fuse."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vidvec.cli.shared import NumbersOption, out, print_json, progress
+from vidvec.cli.shared import NumbersOption, err, out, print_json, progress
 from vidvec.errors import UsageError
 
 if TYPE_CHECKING:
     from vidvec.config import Backend, Modality
     from vidvec.embed.evaluate import Evaluation
+    from vidvec.search.worst import WorstPairs
 
 WithoutOption = Annotated[
     list[Literal["frames", "audio", "title", "speech", "screen"]],
@@ -63,6 +64,7 @@ def evaluate(
     without: WithoutOption = [],  # noqa: B006 - never changed
     ablation: Annotated[bool, Parameter(negative="")] = False,
     backend: Literal["auto", "float32", "bf16", "int8"] = "auto",
+    worst: int = 0,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Compare cosines with the corpus's scores: Spearman, Pearson, MSE, with 95 % intervals.
@@ -78,11 +80,13 @@ def evaluate(
         ablation: Of runs and checkpoints: what each of these adds, by leaving each out and by
             each alone, with intervals of the difference.
         backend: Of runs and checkpoints: as in vidvec embed.
+        worst: Of folders of vectors: also show so many of the pairs whose cosine is ranked furthest
+            from their score, and what each modality adds to it.
         as_json: Print JSON.
     """
     from dataclasses import asdict
 
-    from vidvec import console
+    from vidvec import console, console_search
     from vidvec.model.weights import is_model
 
     if not vectors:
@@ -96,14 +100,22 @@ def evaluate(
             f"{made[0]} is no run and no checkpoint: with {option} videos are embedded anew, which "
             "takes a model"
         )
+    if worst < 0 or (worst and len(made) < len(vectors)):
+        raise UsageError(f"--worst {worst}: expected 1 or more, and folders of vectors alone")
     if ablation:
         _ablation(vectors, corpus, split, backend, as_json)
         return
     table = _evaluations(vectors, corpus, split, without, backend)
+    pairs = {str(path): _worst(path, corpus, split, worst) for path in vectors if worst}
     if as_json:
-        print_json({name: asdict(figures) for name, figures in table})
-    else:
-        out.print(console.evaluations(table))
+        rows = {name: asdict(figures) for name, figures in table}
+        for name, found in pairs.items():
+            rows[name]["worst"] = asdict(found)["pairs"]
+        print_json(rows)
+        return
+    out.print(console.evaluations(table))
+    for name, found in pairs.items():
+        out.print(console_search.worst_pairs(name, found, _titles(corpus, found)))
 
 
 def _evaluations(
@@ -126,6 +138,31 @@ def _evaluations(
             figures = measure(Vectors(path), corpus.pairs(), split)
         table.append((f"{path}{named}", figures))
     return table
+
+
+def _worst(vectors: Path, folder: Path, split: str, count: int) -> WorstPairs:
+    """The worst pairs, with what each modality adds where the models are still there."""
+    from vidvec.data.corpus import Corpus
+    from vidvec.errors import FormatError
+    from vidvec.search.query import QueryEncoder
+    from vidvec.search.worst import worst_pairs
+
+    corpus = Corpus(folder)
+    try:
+        encoder = QueryEncoder.load(vectors)
+    except (UsageError, FormatError) as error:
+        err.print(f"modalities are not told apart: {error}", highlight=False, markup=False)
+        return worst_pairs(vectors, corpus, split, limit=count)
+    with encoder:
+        return worst_pairs(vectors, corpus, split, limit=count, encoder=encoder)
+
+
+def _titles(folder: Path, worst: WorstPairs) -> dict[str, str]:
+    from vidvec.data.corpus import Corpus
+
+    corpus = Corpus(folder)
+    ids = {video for pair in worst.pairs for video in (pair.id_1, pair.id_2)}
+    return {video: corpus.video(corpus.row(video)).title for video in ids}
 
 
 def _ablation(
@@ -165,53 +202,12 @@ def fuse(
         method: exact takes the SVD of all vectors in memory; streaming needs memory for one block.
     """
     from vidvec.embed.fusion import fuse as run
+    from vidvec.storage import read_manifest
 
     fusion = run(list(members), to, weights, size, method)
     kept, dimension = fusion.kept, fusion.projection.shape[1]
     out.print(f"{to}: {len(members)} models, {dimension} numbers, {kept:.2%} of the length kept")
-
-
-def search(
-    vectors: Path,
-    /,
-    *,
-    id: str | None = None,  # noqa: A002 - the option's name
-    title: str | None = None,
-    k: Annotated[int, Parameter(name=["-k", "--k"])] = 10,
-    corpus: Path | None = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> None:
-    """Find the videos nearest to a video or to words; exact.
-
-    Args:
-        vectors: Folder of vectors.
-        id: Video of the folder to look for neighbours of.
-        title: Words to look for.
-        k: How many.
-        corpus: Shows titles of what was found; by default the one that was embedded.
-        as_json: Print JSON.
-    """
-    from dataclasses import asdict
-
-    from vidvec import console
-    from vidvec.embed.vectors import Vectors
-    from vidvec.search.index import ExactIndex, corpus_of, encode_titles, gone_ids
-
-    if (id is None) == (title is None):
-        raise UsageError("give either --id or --title")
-    if k < 1:
-        raise UsageError(f"-k {k}: expected 1 or more")
-    if title is not None and not title.strip():
-        raise UsageError("--title is empty: give words to look for")
-    opened, shown = Vectors(vectors), corpus_of(vectors, corpus)
-    index = ExactIndex(opened, gone_ids(shown, opened, own=corpus is None))
-    if id is not None:
-        hits = index.like([id], k)[0]
-    else:
-        hits = index.search(encode_titles(vectors, [str(title)]), k)[0]
-    if as_json:
-        print_json([asdict(hit) for hit in hits])
-        return
-    out.print(console.hits(shown, hits))
-    if index.left_out:
-        out.print(f"{index.left_out} videos that are gone from the source are left out")
+    left_out = read_manifest(to, "vectors")["made_by"].get("left_out", [])
+    for member, count in zip(members, left_out, strict=False):
+        said = f"left out: {count} videos of {member} that are not in all"
+        out.print(said, highlight=False, soft_wrap=True)

@@ -31,6 +31,7 @@ from vidvec.data.processing import (
     settle,
     with_file,
 )
+from vidvec.data.sampling import EVEN, KEYFRAMES
 from vidvec.data.sources import Source, open_source
 from vidvec.data.tokenizer import load_tokenizer, train_tokenizer
 from vidvec.data.update import Update, UpdateReport
@@ -76,6 +77,7 @@ class IngestOptions:
         encoder: Frame encoder; see ``open_frame_encoder``.
         encoder_options: What it takes besides, such as ``size``.
         encoder_precision: What it computes in; ``auto``: as what the corpus holds, else float32.
+        keyframes: Look at videos at their key frames alone, which is faster; see ``video.decode``.
         audio: Audio encoder; see ``open_audio_encoder``.
         asr: Speech recogniser, ``hf:NAME``, that fills ``speech_text`` where it is empty.
         ocr: Whether ``screen_text``, where it is empty, is read from the pictures.
@@ -93,6 +95,7 @@ class IngestOptions:
     encoder: str = "classic"
     encoder_options: dict[str, Any] = field(default_factory=dict)
     encoder_precision: EncoderPrecision = "auto"
+    keyframes: bool = False
     audio: str = "log-mel"
     asr: str = ""
     ocr: bool = False
@@ -148,6 +151,7 @@ def _ingest(
     encoder = LazyEncoder(options, writer.manifest["frame_encoder"])
     modalities = Modalities(options.audio, options.asr, ocr=options.ocr)
     writer.audio_encoder = modalities.audio_identity
+    writer.frame_sampling = KEYFRAMES if options.keyframes else EVEN
     resumed_at = writer.entry["cursor"]
     update = Update(writer) if is_update(writer.entry) else None
     with WorkerPool(options.workers, limits) as pool:
@@ -180,6 +184,8 @@ def _add(
     """Hands results to the writer, which commits between chunks only."""
     done = writer.entry["cursor"]
     for chunk in chunks:
+        if encoder.made_with:
+            writer.manifest["made_with"] = encoder.made_with
         for left, result in zip(range(len(chunk) - 1, -1, -1), chunk, strict=True):
             if update is not None:
                 update.advance()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from vidvec.data.corpus import Corpus
 from vidvec.data.duplicates import Duplicates
 from vidvec.data.rejects import RejectSummary, summarise_rejects
+from vidvec.data.sampling import EVEN
 from vidvec.data.scripts import count_scripts
 from vidvec.data.spread import Counts, Spread, by_count, spread
 from vidvec.data.tokenizer import load_tokenizer
@@ -58,6 +59,7 @@ class Summary:
         path: Its folder.
         complete: Whether its last ingest ran to the end.
         frame_encoder, audio_encoder: Identities of what made the features.
+        frame_sampling: Which frames those are: ``even`` or ``keyframes``.
         feature_sets: Of the frames by other encoders that are there.
         videos: Those that are not gone; what follows is about these.
         gone: Videos that are marked so.
@@ -95,6 +97,7 @@ class Summary:
     complete: bool
     frame_encoder: dict[str, Any]
     audio_encoder: dict[str, Any]
+    frame_sampling: str
     feature_sets: tuple[SetSummary, ...]
     videos: int
     gone: int
@@ -173,6 +176,7 @@ def summarise(corpus: Corpus) -> Summary:
         complete=corpus.complete,
         frame_encoder=corpus.frame_encoder,
         audio_encoder=corpus.audio_encoder,
+        frame_sampling=corpus.manifest.get("frame_sampling", EVEN),
         feature_sets=_sets(corpus),
         videos=len(live),
         gone=int(corpus.gone.sum()),

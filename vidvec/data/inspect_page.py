@@ -101,7 +101,8 @@ def _figures(summary: Summary, duplicates: Duplicates | None) -> html.Html:
         (
             "frame encoder",
             str(encoder["name"]),
-            f"{encoder['frame_size']} numbers a frame{revision}",
+            f"{encoder['frame_size']} numbers a frame{revision}"
+            + (", key frames" if summary.frame_sampling == "keyframes" else ""),
         ),
         ("same title", f"{summary.repeated_title_videos:,}", "videos"),
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class MediaRequest:
 
     Attributes:
         max_frames, frames_per_second, short_side: See ``video.decode``.
-        keyframes: Take the nearest key frames instead, which is faster.
+        keyframes: Take the key frames nearest to the wanted times, which is faster.
         times_seconds: Wanted times instead of evenly spread ones; see ``video.decode``.
         thumbnails: Small pictures for a film strip, at most.
         sound: What is wanted of the sound: ``log-mel`` audio frames, made here; ``windows``, the
@@ -111,15 +111,14 @@ def read_media(path: Path, request: MediaRequest) -> Media:
 def _read_pictures(path: Path, request: MediaRequest, media: Media) -> None:
     from vidvec.data.video import decode, to_jpeg
 
-    more: dict[str, Any] = {"keyframes": True} if request.keyframes else {}
-    if request.times_seconds is not None:
-        more["times_seconds"] = np.array(request.times_seconds)
+    times = request.times_seconds
     decoded = decode(
         path,
         max_frames=request.max_frames,
         frames_per_second=request.frames_per_second,
         short_side=request.short_side,
-        **more,
+        times_seconds=None if times is None else np.array(times),
+        keyframes=request.keyframes,
     )
     media.pictures = decoded.images
     media.times_seconds = decoded.times_seconds

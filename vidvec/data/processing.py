@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from vidvec.data.frames import FrameEncoder, open_frame_encoder
 from vidvec.data.media import Media, MediaRequest
 from vidvec.data.modalities import Modalities
+from vidvec.data.reopen import absolute_spec
 from vidvec.errors import BadRecord
 from vidvec.records import Processed, Reject, SourceRow, Video
 
@@ -59,6 +60,7 @@ class LazyEncoder:
 
     Attributes:
         identity: Once it is open, as the manifest holds it.
+        made_with: What opens it and the audio encoder again, from any folder; empty before.
     """
 
     def __init__(self, options: IngestOptions, held: dict[str, Any]) -> None:
@@ -66,6 +68,7 @@ class LazyEncoder:
         self._held = held
         self._encoder: FrameEncoder | None = None
         self.identity: dict[str, Any] | None = None
+        self.made_with: dict[str, Any] = {}
 
     def open(self) -> FrameEncoder:
         """The encoder."""
@@ -78,6 +81,13 @@ class LazyEncoder:
             )
             # Through JSON, as the manifest holds it, so that the two can be compared.
             self.identity = json.loads(json.dumps(self._encoder.identity))
+            options = self._options
+            self.made_with = {
+                "encoder": absolute_spec(options.encoder),
+                "options": options.encoder_options,
+                "precision": options.encoder_precision,
+                "audio": absolute_spec(options.audio),
+            }
         return self._encoder
 
     @property
@@ -225,7 +235,9 @@ def request_for(
     video: Video, encoder: FrameEncoder, modalities: Modalities, options: IngestOptions
 ) -> MediaRequest:
     """What is wanted of a video's file."""
-    return MediaRequest(short_side=encoder.short_side, **modalities.wanted(video))
+    return MediaRequest(
+        short_side=encoder.short_side, keyframes=options.keyframes, **modalities.wanted(video)
+    )
 
 
 def settle(

@@ -24,7 +24,6 @@ from vidvec.data.corpus import Corpus
 from vidvec.data.feature_writer import Encoded, FeatureWriter
 from vidvec.data.features import list_sets, video_keys
 from vidvec.data.frames import (
-    SHORT_NAMES,
     EncoderPrecision,
     FrameEncoder,
     describe,
@@ -32,6 +31,8 @@ from vidvec.data.frames import (
     same_encoder,
 )
 from vidvec.data.media import Media, MediaRequest
+from vidvec.data.reopen import absolute_spec
+from vidvec.data.sampling import EVEN, KEYFRAMES
 from vidvec.data.workers import WorkerPool
 from vidvec.data.writer import stopped_by
 from vidvec.errors import BadRecord, UsageError
@@ -156,12 +157,8 @@ def reencode(
 def _made_with(corpus: Path, options: ReencodeOptions) -> dict[str, Any]:
     """What opens the encoder: the options, or where they name none, what began the set."""
     if options.encoder:
-        spec = SHORT_NAMES.get(options.encoder, options.encoder)
-        kind, _, name = spec.partition(":")
-        if name and Path(name).exists():  # it must be found again from any folder
-            spec = f"{kind}:{Path(name).resolve()}"
         return {
-            "encoder": spec,
+            "encoder": absolute_spec(options.encoder),
             "options": options.encoder_options,
             "precision": options.encoder_precision,
         }
@@ -221,7 +218,8 @@ def _decoded(
         ahead: deque[tuple[int, NDArray[np.float32], Future[Media] | None]] = deque()
         for row in rows:
             times = corpus.video(row).frame_times_seconds
-            coming = _begin(pool, files[row], times, short_side) if files[row] else None
+            request = _request(corpus, times, short_side)
+            coming = pool.submit(Path(files[row]), request) if files[row] else None
             ahead.append((row, times, coming))
             if len(ahead) > 2 * workers:
                 done = ahead.popleft()
@@ -230,13 +228,13 @@ def _decoded(
             yield _settle(keys[row], files[row], times, coming)
 
 
-def _begin(
-    pool: WorkerPool, file: str, times_seconds: NDArray[np.float32], short_side: int
-) -> Future[Media]:
-    """Has a file read at the times that the corpus has, or where it has none, as in ingest."""
-    wanted = tuple(times_seconds.tolist()) if len(times_seconds) else None
-    request = MediaRequest(short_side=short_side, times_seconds=wanted, thumbnails=0)
-    return pool.submit(Path(file), request)
+def _request(corpus: Corpus, times_seconds: NDArray[np.float32], short_side: int) -> MediaRequest:
+    """The pictures at the times that the corpus has, or where it has none, as in ingest."""
+    if len(times_seconds):  # those of key frames, too, give these again
+        wanted = tuple(times_seconds.tolist())
+        return MediaRequest(short_side=short_side, times_seconds=wanted, thumbnails=0)
+    keyframes = corpus.manifest.get("frame_sampling", EVEN) == KEYFRAMES
+    return MediaRequest(short_side=short_side, keyframes=keyframes, thumbnails=0)
 
 
 def _settle(

@@ -316,14 +316,24 @@ def _kind(frame: Any) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate
 
 
+# The first letters of FFmpeg's sample formats (u8p, s16p, s32p, s64p, fltp, dblp) as NumPy's.
+_KINDS = {"u": "u", "s": "i", "f": "f", "d": "f"}
+
+
 def _mono(frame: Any) -> Any:
     """The mean of a frame's channels, as a frame."""
     import av
 
-    values = frame.to_ndarray()
-    kind, channels = values.dtype, frame.layout.nb_channels
-    if not frame.format.is_planar:
-        values = values.reshape(-1, channels).T
+    channels = frame.layout.nb_channels
+    if frame.format.is_planar:
+        # PyAV looks for planes up to a null pointer, which need not stand behind the last of more
+        # than eight: its to_ndarray then reads what is no memory of ours.
+        kind = np.dtype(f"{_KINDS[frame.format.name[0]]}{frame.format.bytes}")
+        planes = [np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[:channels]]
+        values = np.stack(planes)
+    else:
+        values = frame.to_ndarray().reshape(-1, channels).T
+        kind = values.dtype
     mean = values.astype(np.float64).mean(axis=0)
     if kind.kind == "u":
         mean = mean / 128 - 1

@@ -88,8 +88,11 @@ def open_source(path: Path, access: Access | None = None) -> Source:
 def _file_source(path: Path, access: Access) -> Source:
     if ".tfrecord" in path.name:
         return _tfrecord_source(path, [path])
-    if is_table(path.name) or (path.suffix.lower() == LIST_SUFFIX and _is_list(path)):
-        kind = "table" if is_table(path.name) else "list"
+    is_text = path.suffix.lower() == LIST_SUFFIX
+    if is_text:
+        _check_list(path)
+    if is_table(path.name) or is_text:
+        kind = "list" if is_text else "table"
         read = partial(read_table, path, access=access)
         return Source(path, kind, fingerprint_of([path]), read)
     if is_tar(path.name):
@@ -101,12 +104,24 @@ def _file_source(path: Path, access: Access) -> Source:
     )
 
 
-def _is_list(path: Path) -> bool:
-    """Whether a text is one of paths and URLs: a line near its beginning looks like one."""
-    lines = (str(cells["file"]) for _, cells in islice(read_list(path), 100))
-    return any(
-        is_url(line) or video_suffix(line) or (path.parent / line).is_file() for line in lines
-    )
+def _check_list(path: Path) -> None:
+    """Refuses a text that is none of paths and URLs: no line near its beginning looks like one."""
+    lines = [str(cells["file"]) for _, cells in islice(read_list(path), 100)]
+    if not any(
+        is_url(line) or video_suffix(line) or _is_file(path.parent / line) for line in lines
+    ):
+        first = f", the first is {lines[0]!r:.60}" if lines else ""
+        raise UsageError(
+            f"{path} is no list of videos: expected a path or a URL a line, found {len(lines)} "
+            f"lines, none of them a file, a URL or a video's name{first}"
+        )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a sentence that is too long for a name
+        return False
 
 
 def _folder_source(path: Path, access: Access) -> Source:

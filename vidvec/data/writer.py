@@ -20,6 +20,7 @@ from vidvec.data import corpus as store
 from vidvec.data.entries import empty_manifest, entry_for, of_place, place_of
 from vidvec.data.frames import describe, difference, same_encoder
 from vidvec.data.pair_rows import PairRow, read_pair_rows, write_pair_rows
+from vidvec.data.sampling import EVEN, settle_sampling
 from vidvec.data.shards import has_width
 from vidvec.data.sources import Source
 from vidvec.errors import BadRecord, UsageError
@@ -43,6 +44,7 @@ class CorpusWriter:
         manifest: What the corpus's manifest says with the next commit.
         entry: The manifest's entry of this source.
         audio_encoder: Identity of the audio encoder that audio frames are made with here.
+        frame_sampling: How frames that are made here were chosen; see ``sampling.py``.
 
     Raises:
         UsageError: The folder holds something else, or another source's unfinished ingest.
@@ -66,6 +68,7 @@ class CorpusWriter:
             storage.write_manifest(path, store.KIND, **self.manifest)
         self._clean()
         self.audio_encoder = store.NO_AUDIO
+        self.frame_sampling = EVEN
         self._part_of = self._ids()
         self._pending: list[Video] = []
         self._pending_bytes = 0
@@ -157,6 +160,7 @@ class CorpusWriter:
             return "duplicate-id", f"id {video.id!r} is in the corpus already{part}"
         if item.encoded and identity is not None:
             self.check_encoder(identity)
+            settle_sampling(self.path, self.manifest, self.frame_sampling)
         if item.heard:
             self.check_audio_encoder(self.audio_encoder)
         if len(video.frames) == len(video.audio) == 0 and not video.title.strip():

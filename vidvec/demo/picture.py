@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from vidvec import storage
 from vidvec.data.corpus import Corpus
+from vidvec.data.fonts import Fonts
 from vidvec.data.sampling import sample_positions
 from vidvec.demo.neighbours import choose_queries, nearest, pair_scores
 from vidvec.embed.vectors import Vectors
@@ -19,11 +19,6 @@ from vidvec.embed.vectors import Vectors
 FRAMES = 3
 FRAME_HEIGHT, FRAME_WIDTH, GAP = 90, 120, 4
 _BLUE = "#2563b8"
-# Titles are mostly Chinese and English; the first of these that are installed draw them.
-_FONTS = (
-    *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC"),
-    *("WenQuanYi Zen Hei", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "SimHei"),
-)
 # Letters of caption and title together that fit under a strip.
 _LETTERS = 41
 
@@ -54,7 +49,7 @@ def write_picture(
 
     found = nearest(vectors, choose_queries(corpus, vectors, queries, seed), neighbours)
     scores = pair_scores(corpus.pairs())
-    fonts = _Fonts()
+    fonts = Fonts()
     rows, columns = max(1, len(found)), neighbours + 1
     figure = Figure(figsize=(3.2 * columns, 1.15 * rows + 0.15), dpi=100, facecolor="white")
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -99,7 +94,7 @@ def film_strip(thumbnails: Sequence[bytes], frames: int = FRAMES) -> NDArray[np.
 
 
 def _draw(
-    axis: Any, corpus: Corpus, video_id: str, caption: str, fonts: _Fonts, *, framed: bool = False
+    axis: Any, corpus: Corpus, video_id: str, caption: str, fonts: Fonts, *, framed: bool = False
 ) -> None:
     known = video_id in corpus
     row = corpus.row(video_id) if known else 0
@@ -122,32 +117,3 @@ def _frame(strip: NDArray[np.uint8]) -> Any:
     height, width = strip.shape[:2]
     place = (-0.5, -0.5)
     return Rectangle(place, width, height, fill=False, edgecolor=_BLUE, linewidth=3, clip_on=False)
-
-
-class _Fonts:
-    """The fonts at hand, and which titles they can draw."""
-
-    def __init__(self) -> None:
-        from matplotlib import font_manager
-
-        self.names: list[str] = []
-        self._fonts: list[Any] = []
-        for name in _FONTS:
-            try:
-                path = font_manager.findfont(name, fallback_to_default=False)
-            except ValueError:
-                continue
-            self.names.append(name)
-            self._fonts.append(font_manager.get_font(path))
-
-    def shortened(self, title: str, most: int) -> str:
-        """At most so many letters of a title, wide ones counted twice; empty if undrawable."""
-        text, width = "", 0
-        for character in " ".join(title.split()):
-            if not any(font.get_char_index(ord(character)) for font in self._fonts):
-                return ""
-            width += 2 if unicodedata.east_asian_width(character) in "WF" else 1
-            if width > most:
-                return text.rstrip() + "…"
-            text += character
-        return text

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -25,14 +25,18 @@ from vidvec.records import Batch, Video
 BATCH = 128
 SHARD = 16_384
 Progress = Callable[[int, int], None]
+Vectorlike = NDArray[Any] | torch.Tensor | Sequence[Any]
 
 
 class Encoder:
     """A trained model: videos in, vectors out.
 
     >>> encoder = Encoder.load("runs/finetuned")
-    >>> encoder.encode(["a cat on a sofa", Video("7", title="猫", frames=features)]).shape
+    >>> vectors = encoder.encode(["a cat on a sofa", Video("7", title="猫", frames=features)])
+    >>> vectors.shape
     (2, 256)
+    >>> encoder.similarity(encoder.encode("a cat"), vectors).shape
+    (1, 2)
     """
 
     def __init__(
@@ -78,22 +82,54 @@ class Encoder:
         """E, numbers in a vector."""
         return self.model.recipe.model.embedding_size
 
-    def encode(self, videos: Sequence[Video | str], batch_size: int = BATCH) -> NDArray[np.float32]:
-        """Vectors of videos, of length 1, in their order.
+    @overload
+    def encode(
+        self,
+        videos: Sequence[Video | str] | Video | str,
+        batch_size: int = ...,
+        *,
+        show_progress_bar: bool = ...,
+        convert_to_tensor: Literal[False] = ...,
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    def encode(
+        self,
+        videos: Sequence[Video | str] | Video | str,
+        batch_size: int = ...,
+        *,
+        show_progress_bar: bool = ...,
+        convert_to_tensor: Literal[True],
+    ) -> torch.Tensor: ...
+
+    def encode(
+        self,
+        videos: Sequence[Video | str] | Video | str,
+        batch_size: int = BATCH,
+        *,
+        show_progress_bar: bool = False,
+        convert_to_tensor: bool = False,
+    ) -> NDArray[np.float32] | torch.Tensor:
+        """Vectors of videos, of length 1, in their order; called as sentence-transformers is.
 
         Args:
             videos: ``Video`` records with features of the encoders that the model was trained on
                 (``self.model.frame_encoder``, ``self.model.audio_encoder``), or plain titles. What
-                the model reads may be empty in any of them, what it does not read is left out.
+                the model reads may be empty in any of them, what it does not read is left out. Or
+                one such.
             batch_size: Videos a batch.
+            show_progress_bar: In the terminal's error stream.
+            convert_to_tensor: Give a tensor on the model's device.
 
         Returns:
-            (videos, E) float32.
+            (videos, E) float32; (E,) of one that is not in a list.
 
         Raises:
             UsageError: Frames or audio of another width than the model's, or with NaN or infinity.
         """
-        records = [Video(id="", title=v) if isinstance(v, str) else v for v in videos]
+        one = isinstance(videos, (str, Video))
+        given: Sequence[Video | str] = [videos] if isinstance(videos, (str, Video)) else videos
+        records = [Video(id="", title=v) if isinstance(v, str) else v for v in given]
         for place, video in enumerate(records):
             self._check(video, f"video {video.id or place}")
         vectors = np.zeros((len(records), self.dimension), np.float32)
@@ -101,10 +137,44 @@ class Encoder:
         columns = [COLUMNS[text] for text in ("title", *config.text_limits)]
         columns += ["frames", *["audio"] * config.reads_audio]
         order = np.argsort([sum(len(getattr(v, name)) for name in columns) for v in records])
-        for start in range(0, len(order), batch_size):
+        for start in _counted(range(0, len(order), batch_size), show_progress_bar):
             rows = order[start : start + batch_size]
             vectors[rows] = self.run(self._assembled([records[row] for row in rows]))
-        return vectors
+        found = vectors[0] if one else vectors
+        return torch.from_numpy(found).to(self.device) if convert_to_tensor else found
+
+    def similarity(self, a: Vectorlike, b: Vectorlike) -> NDArray[np.float32]:
+        """Cosine of each vector of ``a`` with each of ``b``.
+
+        Args:
+            a: (n, E) or (E,): an array, a tensor or lists, of any lengths.
+            b: (m, E) or (E,).
+
+        Returns:
+            (n, m) float32; 0 where a vector is zero.
+
+        Raises:
+            UsageError: They are not vectors of one width.
+        """
+        return np.asarray(_unit_rows(a) @ _unit_rows(b, a).T, np.float32)
+
+    def similarity_pairwise(self, a: Vectorlike, b: Vectorlike) -> NDArray[np.float32]:
+        """Cosine of each vector of ``a`` with the one at its place in ``b``.
+
+        Args:
+            a: (n, E) or (E,), as in ``similarity``.
+            b: Of the same shape.
+
+        Returns:
+            (n,) float32; 0 where a vector is zero.
+
+        Raises:
+            UsageError: They are not as many vectors of one width.
+        """
+        left, right = _unit_rows(a), _unit_rows(b, a)
+        if len(left) != len(right):
+            raise UsageError(f"{len(left)} vectors and {len(right)}: give as many of both")
+        return np.asarray((left * right).sum(1), np.float32)
 
     def _check(self, video: Video, name: str) -> None:
         """Refuses features that the model cannot read."""
@@ -140,6 +210,28 @@ class Encoder:
         with torch.inference_mode(), autocast(self.device, self._precision):
             vectors: torch.Tensor = self._encoder(batch.to(self.device)).vectors
             return vectors.float()
+
+
+def _counted(starts: range, shown: bool) -> Iterable[int]:
+    """The starts of batches, with a bar where that is asked for."""
+    if not shown:
+        return starts
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(starts, "batches", console=Console(stderr=True))
+
+
+def _unit_rows(vectors: Vectorlike, beside: Vectorlike | None = None) -> NDArray[np.float32]:
+    """(n, E) float32 of length 1, zero where they are, from one vector or several."""
+    if isinstance(vectors, torch.Tensor):
+        vectors = vectors.detach().cpu().float().numpy()
+    rows = np.atleast_2d(np.asarray(vectors, np.float32))
+    width = rows.shape[-1] if beside is None else np.shape(beside)[-1]
+    if rows.ndim != 2 or rows.shape[1] != width:
+        raise UsageError(f"vectors of shape {rows.shape}, expected (n, {width})")
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
 
 
 def weights_hash(checkpoint: Path) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.linalg
@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from vidvec import storage
+from vidvec.embed.alignment import Aligned
 from vidvec.embed.vectors import SHARD_ROWS, Vectors, VectorWriter
 from vidvec.errors import FormatError, UsageError
 
@@ -205,17 +206,20 @@ def fuse(
     size: int = 256,
     method: Method = "streaming",
 ) -> Fusion:
-    """Fuses folders of vectors of the same videos into a new one.
+    """Fuses folders of vectors of the same videos into a new one, in the order of the first.
+
+    Videos that are not in all of them are left out; how many, says ``left_out`` in the manifest's
+    ``made_by``, one number a folder.
 
     Args:
-        members: One folder a model; videos in the same order.
+        members: One folder a model.
         out: Folder of the fused vectors; the projection is kept beside them for new videos.
         weights: One a model; ``None``: equal.
         size: E of the fused vectors.
         method: See ``fit``.
 
     Raises:
-        UsageError: The folders hold different videos or none, a weight or the size cannot be used,
+        UsageError: No video is in all folders, a weight or the size cannot be used,
             or ``out`` holds other vectors.
     """
     if not members:
@@ -225,56 +229,32 @@ def fuse(
     opened = [Vectors(path) for path in members]
     if not len(opened[0]):
         raise UsageError(f"nothing to fuse: {opened[0].path} holds no vectors")
-    for other in opened[1:]:
-        if other.ids != opened[0].ids:
-            raise UsageError(
-                f"{other.path} ({len(other)} videos) and {opened[0].path} ({len(opened[0])}) hold "
-                "different videos or another order: embed both from the same corpus"
-            )
+    aligned = Aligned(opened)
     scaled = normalised_weights(weights, len(members))
     dimensions = [vectors.dimension for vectors in opened]
-    made_by = {
+    made_by: dict[str, Any] = {
         "stage": "fuse",
         "members": [str(path.resolve()) for path in members],
         "made_of": [vectors.manifest["made_by"] for vectors in opened],
         "weights": scaled.tolist(),
         "method": method,
     }
+    if any(aligned.left_out):
+        made_by["left_out"] = aligned.left_out
     dimension = min(size, sum(dimensions))
     writer = VectorWriter(out, dimension, {"normalised": True, "made_by": made_by})
     if writer.rows:
         fusion = load_fusion(out)  # the very one that the vectors there were made with
     else:
-        fusion = fit(_blocks(opened, SHARD_ROWS), scaled, dimensions, size, method)
+        fusion = fit(aligned.blocks(SHARD_ROWS), scaled, dimensions, size, method)
         save_fusion(out / PROJECTION_FILE, fusion)
-    ids = opened[0].ids
-    for place, block in enumerate(_blocks(opened, SHARD_ROWS)):
+    ids = aligned.ids
+    for place, block in enumerate(aligned.blocks(SHARD_ROWS)):
         start = place * SHARD_ROWS
         if start >= writer.rows:
             writer.append(ids[start : start + SHARD_ROWS], fusion.apply(block))
     writer.finish()
     return fusion
-
-
-def _blocks(opened: Sequence[Vectors], rows: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
-    """Blocks of so many rows, the last may be smaller, each as one array a model."""
-    return zip(*(_pieces(vectors, rows) for vectors in opened), strict=True)
-
-
-def _pieces(vectors: Vectors, rows: int) -> Iterator[NDArray[np.float32]]:
-    """Vectors, so many rows at a time, whatever the size of the shards; never all in memory."""
-    held: list[NDArray[np.float32]] = []
-    for _, shard in vectors.shards():
-        start = 0
-        while start < len(shard):
-            some = shard[start : start + rows - sum(map(len, held))]
-            held.append(some)
-            start += len(some)
-            if sum(map(len, held)) == rows:
-                yield np.concatenate(held)
-                held = []
-    if held:
-        yield np.concatenate(held)
 
 
 def save_fusion(path: Path, fusion: Fusion) -> None:

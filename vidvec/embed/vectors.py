@@ -84,9 +84,9 @@ class VectorWriter:
         self._manifest["shards"].append({"file": name, "rows": len(ids)})
         self._write()
 
-    def finish(self) -> None:
-        """Marks the vectors as complete."""
-        self._manifest["complete"] = True
+    def finish(self, **facts: Any) -> None:
+        """Marks the vectors as complete; with facts that are known only at the end."""
+        self._manifest |= {**facts, "complete": True}
         self._write()
 
     def _write(self) -> None:
@@ -157,8 +157,9 @@ class Vectors:
     def shards(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
         """Ids and (n, E) vectors, shard by shard; the vectors are views of the mapped files."""
         for table in self._tables:
-            column = table.column("vector").combine_chunks()
-            chunk = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+            column = table.column("vector")
+            # Combining would copy, even a single chunk.
+            chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
             flat = chunk.values.to_numpy(zero_copy_only=True)
             yield table.column("id").to_pylist(), flat.reshape(-1, self.dimension)
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from vidvec.data.corpus import Corpus
-from vidvec.embed.embedder import Encoder, weights_hash
-from vidvec.embed.fusion import load_fusion
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import UsageError
+from vidvec.search.query import QueryEncoder
 from vidvec.search.types import Hit
 from vidvec.storage import read_manifest
 
@@ -89,19 +89,8 @@ def encode_titles(vectors: Path, titles: Sequence[str]) -> NDArray[np.float32]:
     Raises:
         UsageError: What made the vectors is not known, or has changed since.
     """
-    made_by = read_manifest(vectors, "vectors")["made_by"]
-    if made_by["stage"] == "embed":
-        checkpoint = Path(made_by["checkpoint"])
-        if weights_hash(checkpoint) != made_by["weights"]:
-            raise UsageError(
-                f"{checkpoint} has other weights than those that made {vectors}: embed the corpus "
-                "with it again, into a new folder"
-            )
-        return Encoder.load(checkpoint).encode(list(titles))
-    if made_by["stage"] == "fuse":
-        members = [encode_titles(Path(member), titles) for member in made_by["members"]]
-        return load_fusion(vectors).apply(members)
-    raise UsageError(f"{vectors} was made by {made_by['stage']}: titles cannot be encoded for it")
+    with QueryEncoder.load(vectors) as encoder:
+        return encoder.titles(titles)
 
 
 def gone_ids(corpus: Corpus | None, vectors: Vectors, *, own: bool) -> list[str]:
@@ -114,6 +103,8 @@ def gone_ids(corpus: Corpus | None, vectors: Vectors, *, own: bool) -> list[str]
     """
     if corpus is None or not corpus.edition:
         return []
+    # Imported vectors may be of videos that were never in it.
+    own = own and vectors.manifest["made_by"]["stage"] != "import"
     live = {corpus.ids[row] for row in corpus.live.tolist()}
     return [video for video in vectors.ids if video not in live and (own or video in corpus)]
 
@@ -127,8 +118,19 @@ def corpus_of(vectors: Path, given: Path | None = None) -> Corpus | None:
     """
     if given is not None:
         return Corpus(given)
-    made_by = read_manifest(vectors, "vectors")["made_by"]
-    if made_by["stage"] == "fuse":
-        return corpus_of(Path(made_by["members"][0]))
-    path = Path(made_by.get("corpus", ""))
-    return Corpus(path, unfinished=True) if (path / "manifest.json").is_file() else None
+    for path in _corpora(read_manifest(vectors, "vectors")["made_by"]):
+        if (path / "manifest.json").is_file():
+            return Corpus(path, unfinished=True)
+    return None
+
+
+def _corpora(made_by: dict[str, Any]) -> Iterator[Path]:
+    """Corpora that vectors were made from; of fused ones, those of each member."""
+    if made_by["stage"] != "fuse":
+        if made_by.get("corpus"):  # imported vectors need not have one
+            yield Path(made_by["corpus"])
+        return
+    members = [Path(member) for member in made_by["members"]]
+    made_of = made_by.get("made_of") or [None] * len(members)
+    for member, each in zip(members, made_of, strict=True):
+        yield from _corpora(each or read_manifest(member, "vectors")["made_by"])

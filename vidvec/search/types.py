@@ -90,7 +90,8 @@ class Group:
     """Videos that are near duplicates of one another.
 
     Attributes:
-        representative: Id of the one that stands for all: the member nearest to the others' mean.
+        representative: Id of the one that stands for all: of the members that all others are alike
+            to, the one with the highest mean cosine to them.
         members: Ids with their cosine to the representative, which comes first with 1.0, the rest
             by falling cosine, then id.
     """

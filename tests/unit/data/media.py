@@ -76,7 +76,8 @@ def render(
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
         stream.gop_size = keyframe_every
-        base = Fraction(1, rate) if path.suffix in {".avi", ".mpg"} else Fraction(1, 1000)
+        by_rate = path.suffix in {".avi", ".mpg", ".mxf"} or codec == "mpeg2video"
+        base = Fraction(1, rate) if by_rate else Fraction(1, 1000)
         stream.time_base = stream.codec_context.time_base = base
         if pixel_aspect is not None:
             stream.codec_context.sample_aspect_ratio = pixel_aspect

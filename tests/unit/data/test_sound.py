@@ -206,3 +206,24 @@ def test_the_whole_sound(tmp_path):
 def test_a_colon_in_a_name_opens_no_protocol(tmp_path):
     path = write_sound(tmp_path / "http:a.wav", pitches(1))
     assert seconds(path) == ([0], [0])
+
+
+@pytest.mark.parametrize("kind", ["fltp", "dblp", "s16p", "s32p", "u8p", "flt", "s16"])
+def test_the_mean_of_more_than_eight_channels(kind):
+    # The formats' own scales: full is 1, and the zero of u8p is 128.
+    full, zero, of = {
+        "f": (1.0, 0, np.float32),
+        "d": (1.0, 0, np.float64),
+        "s16": (32767, 0, np.int16),
+        "s32": (2147483647, 0, np.int32),
+        "u": (128, 128, np.uint8),
+    }[kind[:3] if kind[0] == "s" else kind[0]]
+    drawn = np.random.default_rng(2).uniform(-0.9, 0.9, (16, 64))
+    values = (drawn * full + zero).astype(of)
+    laid = values if kind.endswith("p") else values.T.reshape(1, -1)
+    frame = av.AudioFrame(format=kind, layout="hexadecagonal", samples=64)
+    for plane, row in zip(frame.planes, np.ascontiguousarray(laid), strict=False):
+        plane.update(row)
+    frame.sample_rate = 8000
+    mixed = module._mono(frame).to_ndarray()[0]
+    np.testing.assert_allclose(mixed, drawn.mean(axis=0), atol=0.01)

@@ -165,11 +165,20 @@ def test_a_list_of_paths(tmp_path):
     assert open_source(path).kind == "list"
 
 
-@pytest.mark.parametrize("text", ["", "buy milk\ncall home\n", "\n\n", "\x00\xff/"])
-def test_a_text_of_something_else(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [("", 0), ("buy milk\ncall home\n", 2), ("\n\n", 0), ("\x00\xff/", 1), ("word " * 2000, 1)],
+)
+def test_a_text_of_something_else(tmp_path, text, lines):
     (tmp_path / "notes.txt").write_text(text, "latin-1")
-    with pytest.raises(UsageError, match="is no table"):
+    with pytest.raises(UsageError, match=f"notes.txt is no list of videos.* {lines} lines"):
         open_source(tmp_path / "notes.txt")
+
+
+def test_a_line_too_long_for_a_name(tmp_path):
+    touch(tmp_path, "a.mp4")
+    (tmp_path / "list.txt").write_text("a.mp4\n" + "word " * 2000 + "\n")
+    assert ids(rows_of(tmp_path / "list.txt")) == ["a", "missing-file"]
 
 
 def test_a_text_in_a_folder_is_no_source(tmp_path):

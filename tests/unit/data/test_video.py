@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.data.media import clips, cut, damaged, draw, read, render, render_sound, steady
-from vidvec.data import video
+from vidvec.data import containers, frame_reader, timeline
+from vidvec.data.frame_reader import FrameReader
 from vidvec.data.video import DecodedVideo, decode, to_jpeg, wanted_times
 from vidvec.errors import BadRecord
 
@@ -49,17 +50,17 @@ def reason(path: Path) -> str:
 
 
 class Jumps:
-    """Counts how often the decoder started anew."""
+    """Counts at how many places the decoder began, behind the first."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = -1
-        frames = video._Pictures.frames
+        run = FrameReader._run
 
         def counted(*arguments: object) -> object:
             self.count += 1
-            return frames(*arguments)  # type: ignore[arg-type]
+            return run(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(video._Pictures, "frames", counted)
+        monkeypatch.setattr(FrameReader, "_run", counted)
 
 
 def test_wanted_times_by_hand() -> None:
@@ -155,16 +156,25 @@ def test_more_frames_than_the_limit(tmp_path: Path) -> None:
         ("one_keyframe.mp4", {"codec_options": B_FRAMES, "keyframe_every": 5000}, False),
     ],
 )
+@pytest.mark.parametrize("in_memory", [True, False])
 def test_long_video_by_jumps_as_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: dict, jumps: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    name: str,
+    options: dict,
+    jumps: bool,
+    in_memory: bool,
 ) -> None:
+    if not in_memory:
+        monkeypatch.setattr(timeline, "HELD_BYTES", 0)
     times = steady(900)
     path = render(tmp_path / name, times, **{"keyframe_every": 24, **options})
     counter = Jumps(monkeypatch)
     jumping = decode(path, max_frames=8)
     assert (counter.count > 0) == jumps
     check(jumping, times, max_frames=8)
-    monkeypatch.setattr(video, "_JUMP_SECONDS", math.inf)
+    monkeypatch.setattr(timeline.Timeline, "runs", lambda line, _: [(0, len(line.order) - 1)])
     counter.count = -1
     in_order = decode(path, max_frames=8)
     assert counter.count == 0
@@ -176,6 +186,7 @@ def test_a_jump_that_goes_wrong_is_made_up_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In a transport stream FFmpeg guesses the byte position, and may land behind the keyframe.
+    monkeypatch.setattr(timeline, "HELD_BYTES", 0)
     times = steady(900)
     path = render(tmp_path / "clip.ts", times, codec_options=B_FRAMES, keyframe_every=48)
     counter = Jumps(monkeypatch)
@@ -186,20 +197,8 @@ def test_a_jump_that_goes_wrong_is_made_up_for(
 def test_skipping_frames_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = render(tmp_path / "clip.mp4", steady(80, 25), rate=25, codec_options=B_FRAMES)
     with_skips = decode(path)
-    monkeypatch.setattr(video, "_SKIPPABLE", frozenset())
+    monkeypatch.setattr(frame_reader, "_SKIPPABLE", frozenset())
     assert np.array_equal(decode(path).images, with_skips.images)
-
-
-@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-@pytest.mark.parametrize("mirrored", [False, True])
-def test_pictures_are_turned_upright(tmp_path: Path, degrees: int, mirrored: bool) -> None:
-    path = render(tmp_path / "clip.mp4", steady(21), turn=(degrees, mirrored, False))
-    image = decode(path).images[2].astype(int)  # shows the number 20
-    # The same in NumPy's terms: turned counter-clockwise, then mirrored left to right.
-    expected = np.rot90(draw(20), degrees // 90)
-    expected = expected[:, ::-1] if mirrored else expected
-    assert image.shape == expected.shape
-    assert np.abs(image - expected).mean() < 5
 
 
 @pytest.mark.parametrize(
@@ -304,7 +303,7 @@ def test_cut_files_are_refused_by_time_alone(
 ) -> None:
     options = {"movflags": "faststart"} if suffix == ".mp4" else {}
     path = render(tmp_path / f"clip{suffix}", steady(120), container_options=options)
-    monkeypatch.setattr(video, "_declared_bytes", lambda *_: 0)
+    monkeypatch.setattr(containers, "declared_bytes", lambda *_: 0)
     assert len(decode(path).images) == 12
     assert reason(cut(path, 0.6)) == "truncated-video"
 

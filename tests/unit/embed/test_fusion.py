@@ -313,18 +313,39 @@ def test_another_fusion_is_not_taken_for_the_one_that_is_there(folders, tmp_path
 
 
 @pytest.mark.parametrize("change", ["order", "fewer", "other"])
-def test_vectors_of_different_videos_are_refused(folders, tmp_path, change):
-    vectors = members()[1]
+def test_only_videos_that_all_have_are_fused(folders, tmp_path, change, monkeypatch):
+    """As if each folder had held just these videos, in the order of the first."""
+    monkeypatch.setattr(module, "SHARD_ROWS", 64)
+    matrices = members()
     ids = [str(row) for row in range(300)]
+    theirs, rows, left_out = list(ids), list(range(300)), None
     if change == "order":
-        ids[4], ids[5] = ids[5], ids[4]
+        rows = np.random.default_rng(5).permutation(300).tolist()
+        theirs = [ids[row] for row in rows]
     elif change == "fewer":
-        vectors, ids = vectors[:-1], ids[:-1]
+        rows, theirs, left_out = rows[:-40], ids[:-40], [40, 0]
     else:
-        ids[7] = "another"
-    other = written(tmp_path / "other", vectors, "other", ids)
-    with pytest.raises(UsageError, match="different videos or another order"):
+        theirs[7], left_out = "another", [1, 1]
+    other = written(tmp_path / "other", matrices[1][rows], "other", theirs)
+    fuse([folders[0], other], tmp_path / "fused", size=5)
+    found = Vectors(tmp_path / "fused")
+    common = [row for row in range(300) if ids[row] in set(theirs)]
+    assert found.ids == [ids[row] for row in common]
+    assert found.manifest["made_by"].get("left_out") == left_out
+    plain = [
+        written(tmp_path / name, matrices[place][common], name, found.ids)
+        for place, name in enumerate(("left", "right"))
+    ]
+    fuse(plain, tmp_path / "expected", size=5)
+    assert np.array_equal(found.matrix, Vectors(tmp_path / "expected").matrix)
+
+
+def test_vectors_without_a_common_video_are_refused(folders, tmp_path):
+    theirs = [f"clip-{row}" for row in range(300)]
+    other = written(tmp_path / "other", members()[1], "other", theirs)
+    with pytest.raises(UsageError, match=r"no video is in all of them: .* holds '0', .*'clip-0'"):
         fuse([folders[0], other], tmp_path / "fused")
+    assert not (tmp_path / "fused").exists()
 
 
 @pytest.mark.parametrize("size", [0, -1])
