@@ -14,7 +14,7 @@ from vidvec import Corpus, Vectors
 from vidvec.embed.evaluate import evaluate
 
 pytestmark = pytest.mark.slow
-VIDEOS = 60
+VIDEOS = 40
 
 
 def run_demo(folder: Path) -> str:
