@@ -43,9 +43,14 @@ def csv_rows(groups: Sequence[Group], corpus: Corpus | None) -> Iterator[tuple[s
                 hit.id,
                 f"{hit.cosine:.6f}",
                 group.representative,
-                video.title,
+                harmless(video.title),
                 video.file,
             )
+
+
+def harmless(text: str) -> str:
+    """Text that no spreadsheet runs: an apostrophe in front of what it would take for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def write_csv(path: Path, groups: Sequence[Group], corpus: Corpus | None) -> None:

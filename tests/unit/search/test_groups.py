@@ -21,7 +21,7 @@ from vidvec.search import groups as module
 from vidvec.search.building import build_index
 from vidvec.search.calibrate import Calibration
 from vidvec.search.dedup import find_groups
-from vidvec.search.dedup_page import to_html
+from vidvec.search.dedup_page import harmless, to_html
 from vidvec.search.engine import SearchIndex
 from vidvec.search.groups import LiveVectors, default_threshold, groups_of, threshold_for
 from vidvec.search.types import IndexedVideo
@@ -311,3 +311,11 @@ def test_without_corpus_or_pairs_calibrate_says_what_to_give(vectors, corpus, ca
     with pytest.raises(SystemExit):
         main(["calibrate", str(vectors)])
     assert "is not there: give --corpus, or --pairs FILE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("title", "written"),
+    [("=1+1", "'=1+1"), ("@home", "'@home"), ("\t=1", "'\t=1"), ("a=b", "a=b"), ("", "")],
+)
+def test_a_title_is_no_formula(title, written):
+    assert harmless(title) == written
