@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vidvec.data.corpus import Corpus
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import UsageError
+from vidvec.search.neighbours import unit
 from vidvec.search.query import QueryEncoder
 from vidvec.search.types import Hit
 from vidvec.storage import read_manifest
@@ -36,7 +37,7 @@ class ExactIndex:
         self._rows = np.flatnonzero(keep)
         self.left_out = len(vectors) - len(self._rows)
         self._index = faiss.IndexFlatIP(vectors.dimension)
-        self._index.add(_unit(vectors.matrix if keep.all() else vectors.matrix[self._rows]))
+        self._index.add(unit(vectors.matrix if keep.all() else vectors.matrix[self._rows]))
 
     def search(
         self, queries: NDArray[np.float32], k: int, without: Sequence[str | None] | None = None
@@ -56,7 +57,7 @@ class ExactIndex:
         count = min(k + (without is not None), len(self._rows))
         if count == 0:
             return [[] for _ in queries]
-        cosines, rows = self._index.search(_unit(queries), count)
+        cosines, rows = self._index.search(unit(queries), count)
         found = []
         for place in range(len(queries)):
             left_out = without[place] if without is not None else None
@@ -71,12 +72,6 @@ class ExactIndex:
         """The k nearest videos of each of these, themselves left out."""
         rows = [self.vectors.row(video) for video in ids]
         return self.search(self.vectors.matrix[rows], k, without=list(ids))
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit = np.ascontiguousarray(vectors, np.float32).copy()
-    faiss.normalize_L2(unit)
-    return unit
 
 
 def encode_titles(vectors: Path, titles: Sequence[str]) -> NDArray[np.float32]:

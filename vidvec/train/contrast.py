@@ -100,4 +100,4 @@ class Contrasts:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Puts back what ``tensors`` gave."""
         if self._queue is not None:
-            self._queue.restore({name: torch.as_tensor(value) for name, value in tensors.items()})
+            self._queue.restore(tensors)

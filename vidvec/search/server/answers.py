@@ -300,16 +300,21 @@ class ReadyAnswer(BaseModel):
 
 def video_answer(video: IndexedVideo, pictures: int) -> VideoAnswer:
     """A video with so many pictures."""
-    return VideoAnswer.model_construct(
-        id=video.id,
-        title=video.title,
-        tags=list(video.tags),
-        category=video.category,
-        language=video.language,
-        duration_seconds=video.duration_seconds,
-        date=video.date,
-        pictures=pictures,
-    )
+    return VideoAnswer.model_construct(**video_facts(video, pictures))
+
+
+def video_facts(video: IndexedVideo, pictures: int) -> dict[str, Any]:
+    """The fields of a ``VideoAnswer``, which a ``HitAnswer`` has, too."""
+    return {
+        "id": video.id,
+        "title": video.title,
+        "tags": list(video.tags),
+        "category": video.category,
+        "language": video.language,
+        "duration_seconds": video.duration_seconds,
+        "date": video.date,
+        "pictures": pictures,
+    }
 
 
 def why_answer(why: Why) -> WhyAnswer:

@@ -20,6 +20,7 @@ from vidvec.search.server.answers import (
     VideoAnswer,
     WhyAnswer,
     video_answer,
+    video_facts,
     why_answer,
 )
 from vidvec.search.server.failures import not_available, unknown_id
@@ -140,14 +141,7 @@ def hit_answers(
             continue
         answers.append(
             HitAnswer.model_construct(
-                id=hit.id,
-                title=video.title,
-                tags=list(video.tags),
-                category=video.category,
-                language=video.language,
-                duration_seconds=video.duration_seconds,
-                date=video.date,
-                pictures=state.pictures(hit.id),
+                **video_facts(video, state.pictures(hit.id)),
                 cosine=hit.cosine,
                 probability=probabilities[place],
                 why=None if why is None else why[place],
