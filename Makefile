@@ -16,7 +16,7 @@ test: setup $(WEIGHTS) $(BROWSER)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup $(WEIGHTS)
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow" -n 2
 
 lint: setup
 	$(BIN)/ruff format --check .
