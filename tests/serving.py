@@ -134,21 +134,22 @@ class Server:
         raise AssertionError(f"not ready in time: {self.errors.read_text('utf-8')[-2000:]}")
 
 
-def command(vectors: Path, *options: object) -> list[str]:
+def command(vectors: Path | None, *options: object) -> list[str]:
     """``vidvec serve``, at any free port where none is given."""
     port = () if "--port" in options else ("--port", 0)
-    words = ("-m", "vidvec.cli", "serve", vectors, *port, *options)
+    folder = () if vectors is None else (vectors,)
+    words = ("-m", "vidvec.cli", "serve", *folder, *port, *options)
     return [sys.executable, *map(str, words)]
 
 
 @contextmanager
 def serving(
-    vectors: Path, folder: Path, *options: object, ready: bool = True, **environment: str
+    vectors: Path | None, folder: Path, *options: object, ready: bool = True, **environment: str
 ) -> Iterator[Server]:
     """A server of some vectors, which is gone at the end.
 
     Args:
-        vectors: The folder.
+        vectors: The folder; ``None``: the options say where to search.
         folder: For its log.
         options: Of ``vidvec serve``.
         ready: Wait until all is loaded.

@@ -7,19 +7,37 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from vidvec.cli.cluster import to_cluster
 from vidvec.cli.shared import out, print_json, progress
+from vidvec.errors import UsageError
 
 if TYPE_CHECKING:
     from vidvec.search.building import IndexReport
 
+Kind = Literal[
+    "auto",
+    "exact",
+    "float16",
+    "int8",
+    "binary",
+    "ivf-float16",
+    "ivf-sq8",
+    "ivf-sq4",
+    "ivf-rabitq",
+    "hnsw",
+]
+
 
 def index(
-    vectors: Path,
+    vectors: Path | None = None,
     /,
     *,
     corpus: Path | None = None,
-    kind: Literal["auto", "exact", "float16", "int8", "ivf-float16", "ivf-sq8", "ivf-sq4"] = "auto",
+    kind: Kind = "auto",
     restart: Annotated[bool, Parameter(negative="")] = False,
+    to: str = "",
+    shards: int = 1,
+    roll_back: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Make the index of a folder of vectors, or take in what has changed since.
@@ -27,16 +45,34 @@ def index(
     Args:
         vectors: Folder of vectors; the index lies inside.
         corpus: Has the videos' titles, tags and such; by default the one that was embedded.
-        kind: How neighbours are found: exactly, from float32, float16 or int8 numbers, or in lists
-            of vectors, of which few are looked into (ivf-…); auto keeps what there is, or takes
-            what fits the number of vectors.
+        kind: How neighbours are found: exactly, from float32, float16 or int8 numbers, from signs
+            alone (binary), or in lists of vectors, of which few are looked into (ivf-…); auto
+            keeps what there is, or takes what fits the number of vectors. A cluster has exact,
+            ivf-sq8 and hnsw.
         restart: Make the index anew; what was added or deleted while searching is lost.
+        to: Put the vectors into a cluster instead, such as http://localhost:19530/vidvec, beside
+            those that are searched there, and switch over when all are there.
+        shards: Among which the cluster spreads what is written.
+        roll_back: With --to: have those vectors searched again that were before the last switch.
         as_json: Print JSON.
     """
     from dataclasses import asdict
 
     from vidvec.search.building import build_index
 
+    if to:
+        to_cluster(
+            vectors,
+            to,
+            corpus=corpus,
+            kind=kind,
+            shards=shards,
+            rolls_back=roll_back,
+            as_json=as_json,
+        )
+        return
+    if vectors is None or roll_back:
+        raise UsageError("give a folder of vectors; --roll-back goes with --to ADDRESS")
     with progress("index", transient=True) as update:
         report = build_index(vectors, corpus=corpus, kind=kind, progress=update, restart=restart)
     if as_json:

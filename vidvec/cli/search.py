@@ -17,9 +17,10 @@ Flag = Annotated[bool, Parameter(negative="")]
 
 
 def search(
-    vectors: Path,
+    vectors: Path | None = None,
     /,
     *,
+    index: str = "",
     id: TextsOption = [],  # noqa: A002, B006 - the option's name; never changed
     title: str | None = None,
     file: Annotated[list[Path], Parameter(negative="")] = [],  # noqa: B006
@@ -44,7 +45,10 @@ def search(
     The folder's index is used, and made first where there is none (vidvec index).
 
     Args:
-        vectors: Folder of vectors.
+        vectors: Folder of vectors; not needed with --index where the folder that the cluster was
+            filled from is still in its place, or where ids or --words are looked for.
+        index: Search in a cluster instead, such as http://localhost:19530/vidvec (vidvec index
+            --to).
         id: Video of the folder to look for neighbours of; may be given again, as all that follows
             but --title, --words, numbers and dates.
         title: Words to look for by their meaning.
@@ -91,7 +95,12 @@ def search(
         why=explain,
     )
     answer = find(
-        vectors, question, lambda folder: _build(folder, corpus), corpus=corpus, encoders=encoder
+        vectors,
+        question,
+        lambda folder: _build(folder, corpus),
+        index=index,
+        corpus=corpus,
+        encoders=encoder,
     )
     score = "cosine" if words is None else "score"
     if as_json:

@@ -8,12 +8,14 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from vidvec.cli.shared import err, out, progress
+from vidvec.errors import UsageError
 
 
 def serve(
-    vectors: Path,
+    vectors: Path | None = None,
     /,
     *,
+    index: str = "",
     corpus: Path | None = None,
     encoder: Annotated[list[str], Parameter(negative="", consume_multiple=True)] = [],  # noqa: B006 - never changed
     host: str = "127.0.0.1",
@@ -29,7 +31,10 @@ def serve(
     """Serve search over HTTP, with a page for a browser, until Ctrl-C or SIGTERM.
 
     Args:
-        vectors: Folder of vectors; its index is made, or brought up to date, first.
+        vectors: Folder of vectors; its index is made, or brought up to date, first. Not needed
+            with --index where the folder that the cluster was filled from is in its place.
+        index: Search in a cluster instead, such as http://localhost:19530/vidvec. Without a folder
+            the server goes over to other vectors, and to their model, when the cluster does.
         corpus: Where titles and pictures are; by default the one that was embedded.
         encoder: Where a frame encoder is that the corpus does not note, or that has moved, for
             files handed in: onnx:FILE, hf:FOLDER.
@@ -47,8 +52,11 @@ def serve(
     from vidvec.search.server.config import ServerConfig
     from vidvec.search.server.running import require_libraries, run
 
+    if vectors is None and not index:
+        raise UsageError("give a folder of vectors, or the address of an index with --index")
     config = ServerConfig(
         vectors=vectors,
+        index=index,
         corpus=corpus,
         encoders=tuple(encoder),
         host=host,
@@ -63,9 +71,23 @@ def serve(
     )
     require_libraries()
     config.check()
-    from vidvec.search.engine import build_index
+    if index:
+        _look(index, vectors)
+    elif vectors is not None:
+        from vidvec.search.engine import build_index
 
-    with progress("index", transient=True) as update:
-        report = build_index(vectors, corpus=corpus, progress=update)
-    err.print(f"{vectors}: {report.videos} videos, index {report.kind}", highlight=False)
+        with progress("index", transient=True) as update:
+            report = build_index(vectors, corpus=corpus, progress=update)
+        err.print(f"{vectors}: {report.videos} videos, index {report.kind}", highlight=False)
     run(config, lambda url: out.print(f"{url}  (Ctrl-C ends it)", highlight=False, soft_wrap=True))
+
+
+def _look(index: str, vectors: Path | None) -> None:
+    """Says what is in a cluster, before anything is started."""
+    from vidvec.search.cluster.engine import ClusterIndex
+    from vidvec.search.cluster.folder import check_folder
+
+    with ClusterIndex.open(index) as opened:
+        if vectors is not None:
+            check_folder(vectors, opened.reader.held, index)
+        err.print(f"{index}: {len(opened)} videos, index {opened.kind}", highlight=False)

@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 # A server that says when to ask again is asked again, unless that is later than this.
 LONGEST_WAIT_SECONDS = 10.0
 _ASK_AGAIN = (429, 503)
-_OURS = ("unauthorised", "too-many-requests", "busy", "timed-out", "internal")
+_OURS = ("unauthorised", "too-many-requests", "busy", "timed-out", "unreachable", "internal")
 
 
 @dataclass(frozen=True, slots=True)

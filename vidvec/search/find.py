@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +19,17 @@ from vidvec.data.corpus import Corpus
 from vidvec.data.dates import iso_date
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import BadRecord, UsageError
+from vidvec.search.cluster.engine import ClusterIndex
+from vidvec.search.cluster.folder import check_folder, folder_of
 from vidvec.search.engine import SearchIndex
 from vidvec.search.explain import explain
 from vidvec.search.filters import moment
 from vidvec.search.folding import INDEX
 from vidvec.search.in_memory import InMemoryIndex, indexed
 from vidvec.search.index import corpus_of, gone_ids
+from vidvec.search.interface import Index
 from vidvec.search.query import QueryEncoder, check_text, like_and_unlike
 from vidvec.search.types import Filter, Hit, IndexedVideo, Why
-from vidvec.storage import read_manifest
 
 # What an operating system says of a folder in which nothing can be written.
 _UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
@@ -83,20 +86,22 @@ class Answer:
 
 
 def find(
-    vectors: Path,
+    vectors: Path | None,
     question: Question,
     build: Build,
     *,
+    index: str = "",
     corpus: Path | None = None,
     encoders: Sequence[str] = (),
 ) -> Answer:
     """Looks for something in a folder of vectors.
 
     Args:
-        vectors: The folder.
+        vectors: The folder; ``None``, with an address of an index: the one that it was filled from.
         question: What to look for.
         build: Makes the folder's index where there is none; called when all else is known to be
             well. Where nothing can be written there, every vector is compared in memory instead.
+        index: Address of a cluster that is searched instead of the folder's own index.
         corpus: Where titles and such are; ``None``: as the index or the vectors say.
         encoders: See ``QueryEncoder.load``.
 
@@ -105,34 +110,47 @@ def find(
         BadRecord: A file cannot be read.
     """
     asked = check_question(question)
-    read_manifest(vectors, "vectors")
-    shown = corpus_of(vectors, corpus)
-    if asked.why and shown is None:
-        raise UsageError(f"the corpus of {vectors} is gone, without which nothing is explained")
     with ExitStack() as stack:
-        held: SearchIndex | Vectors
-        if (vectors / INDEX).is_dir():
+        held: Index | Vectors
+        if index:
+            held, vectors = _in_cluster(index, vectors, stack)
+        elif vectors is None:
+            raise UsageError("give a folder of vectors, or the address of an index")
+        elif (vectors / INDEX).is_dir():
             held = stack.enter_context(SearchIndex.open(vectors))
         else:
             held = Vectors(vectors)
+        shown = corpus_of(vectors, corpus)
+        if asked.why and shown is None:
+            raise UsageError(f"the corpus of {vectors} is gone, without which nothing is explained")
         check_ids(asked.ids + asked.unlike_ids, held, vectors)
         gone = gone_ids(shown, Vectors(vectors), own=corpus is None) if _may_lack(shown) else []
         encoder = stack.enter_context(_LazyEncoder(vectors, encoders))
         new = _encoded(asked, encoder)
-        index = held if isinstance(held, SearchIndex) else _built(vectors, build, shown, stack)
-        hits, query = _hits(index, asked, new, gone)
+        opened = _built(vectors, build, shown, stack) if isinstance(held, Vectors) else held
+        hits, query = _hits(opened, asked, new, gone)
         ids = [hit.id for hit in hits]
         why = None
         if asked.why and shown is not None:
             why = explain(encoder.opened(), shown, query, ids, [hit.cosine for hit in hits])
-        videos = {video.id: video for video in index.videos(ids)}
+        videos = {video.id: video for video in opened.videos(ids)}
     if corpus is not None and shown is not None:
         videos |= {each: indexed(shown.video(shown.row(each))) for each in ids if each in shown}
-    return Answer(hits, videos, why, len(gone), isinstance(index, InMemoryIndex))
+    return Answer(hits, videos, why, len(gone), isinstance(opened, InMemoryIndex))
+
+
+def _in_cluster(index: str, vectors: Path | None, stack: ExitStack) -> tuple[ClusterIndex, Path]:
+    """An opened index in a cluster, and the folder that says what made its vectors."""
+    opened = stack.enter_context(ClusterIndex.open(index))
+    if vectors is None:
+        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="vidvec-")))
+        return opened, folder_of(opened.reader.held, scratch)
+    check_folder(vectors, opened.reader.held, index)
+    return opened, vectors
 
 
 def _hits(
-    index: SearchIndex | InMemoryIndex,
+    index: Index | InMemoryIndex,
     asked: Question,
     new: Sequence[NDArray[np.float32]],
     gone: Collection[str],
@@ -243,7 +261,7 @@ def _date(option: str, date: str) -> str:
         raise UsageError(f"{option}: {error.detail}") from None
 
 
-def check_ids(ids: Iterable[str], held: SearchIndex | Vectors, vectors: Path) -> None:
+def check_ids(ids: Iterable[str], held: Index | Vectors, vectors: Path) -> None:
     """Refuses ids that no vector has.
 
     Raises:
@@ -251,7 +269,8 @@ def check_ids(ids: Iterable[str], held: SearchIndex | Vectors, vectors: Path) ->
     """
     for video in ids:
         if not _is_text(video) or video not in held:
-            near = nearest_ids(video, held.ids)
+            many = isinstance(held, ClusterIndex) and len(held) > _MOST_IDS
+            near = [] if many else nearest_ids(video, held.ids)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise UsageError(f"no vector for video {video!r} in {vectors}{hint}")
 

@@ -209,6 +209,8 @@ export default {
   "error.busy": "The server is busy",
   "error.timed-out": "It took too long",
   "hint.timed-out": "What was begun may go on: ask again in a moment.",
+  "error.unreachable": "The search cluster does not answer",
+  "hint.unreachable": "Ask again in a moment.",
   "error.internal": "Something went wrong in the server",
   "error.broken": "Something went wrong in this page",
   "error.other": "That did not work",

@@ -209,6 +209,8 @@ export default {
   "error.busy": "服务器正忙",
   "error.timed-out": "用时过长",
   "hint.timed-out": "已开始的工作可能仍在继续：请稍后再试。",
+  "error.unreachable": "搜索集群没有应答",
+  "hint.unreachable": "请稍后再试。",
   "error.internal": "服务器出错",
   "error.broken": "页面出错",
   "error.other": "未能完成",

@@ -50,14 +50,14 @@ def create_app(config: ServerConfig) -> FastAPI:
         state = State(config, metrics, folder)
         app.state.vidvec = state
         state.model.start()
-        watching = asyncio.create_task(_watch(state, config.refresh_seconds))
+        watching = asyncio.create_task(_watch(app, config, metrics, folder))
         try:
             yield
         finally:
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
-            state.close()
+            app.state.vidvec.close()
             if scratch is not None:
                 scratch.cleanup()
 
@@ -80,11 +80,30 @@ def create_app(config: ServerConfig) -> FastAPI:
     return app
 
 
-async def _watch(state: State, seconds: float) -> None:
+async def _watch(app: FastAPI, config: ServerConfig, metrics: Metrics, folder: Path) -> None:
     """Takes in changes of the index, the corpus and what lies beside them, as they come."""
     while True:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(config.refresh_seconds)
+        state: State = app.state.vidvec
         try:
             await asyncio.to_thread(state.refresh)
+            if await asyncio.to_thread(state.is_superseded):
+                await _go_over(app, config, metrics, folder)
         except Exception:  # a change that cannot be taken in: what was there is served on
             LOG.exception("what has changed on disk cannot be taken in")
+
+
+async def _go_over(app: FastAPI, config: ServerConfig, metrics: Metrics, folder: Path) -> None:
+    """Answers from the vectors that a cluster searches by now, once their model is there.
+
+    Until then, and for requests that have begun, the vectors before are searched with their own.
+    """
+    former: State = app.state.vidvec
+    state = await asyncio.to_thread(State, config, metrics, folder)
+    state.model.start()
+    while not state.model.settled:
+        await asyncio.sleep(0.1)
+    app.state.vidvec = state
+    LOG.info("went over to %s, %d videos", state.config.folder, state.videos)
+    loop = asyncio.get_running_loop()
+    loop.call_later(config.timeout_seconds, former.close)

@@ -26,7 +26,9 @@ class ServerConfig:
     """Settings of a server.
 
     Attributes:
-        vectors: Folder of vectors that is searched.
+        vectors: Folder of vectors that is searched; ``None``: the one that the cluster of
+            ``index`` was filled from, whichever that is at the moment.
+        index: Address of a cluster that is searched instead of the folder's own index.
         corpus: Its videos; ``None``: those that were embedded.
         encoders: Where frame encoders are that the corpus does not note; see ``QueryEncoder``.
         host: Address to listen at.
@@ -50,7 +52,7 @@ class ServerConfig:
         scratch: Folder for uploads and what workers share; ``None``: a new one, of one worker.
     """
 
-    vectors: Path
+    vectors: Path | None
     corpus: Path | None = None
     encoders: tuple[str, ...] = ()
     host: str = "127.0.0.1"
@@ -71,6 +73,18 @@ class ServerConfig:
     log_queries: bool = False
     refresh_seconds: float = 1.0
     scratch: Path | None = None
+    index: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """Of the vectors.
+
+        Raises:
+            UsageError: It is that of a cluster, which was not asked for it yet.
+        """
+        if self.vectors is None:
+            raise UsageError("the folder of the vectors is not known")
+        return self.vectors
 
     @property
     def requests_a_second(self) -> float:

@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from vidvec.errors import BadRecord, FormatError, VidvecError
+from vidvec.errors import BadRecord, FormatError, ServerError, VidvecError
 
 STATUS = {
     "bad-request": 400,
@@ -28,6 +28,7 @@ STATUS = {
     "internal": 500,
     "busy": 503,
     "timed-out": 503,
+    "unreachable": 503,
 }
 _CODE_OF_STATUS = {
     404: "not-found",
@@ -92,6 +93,8 @@ def of_user_error(error: VidvecError) -> ApiError:
         return ApiError("bad-video", str(error), "hand in another file")
     if isinstance(error, FormatError):
         return ApiError("not-available", str(error), "the server's folders need looking after")
+    if isinstance(error, ServerError):
+        return ApiError("unreachable", str(error), "ask again in a moment", retry_after=2)
     return ApiError("bad-request", str(error))
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from vidvec.embed.vectors import origin
 from vidvec.errors import VidvecError
 from vidvec.search.query import QueryEncoder
 from vidvec.search.server.config import ServerConfig
@@ -57,7 +58,7 @@ class Model:
     @property
     def name(self) -> str:
         """Names of the folders of what made the vectors."""
-        made_by = read_manifest(self._vectors, "vectors")["made_by"]
+        made_by = origin(read_manifest(self._vectors, "vectors")["made_by"])
         made = made_by.get("members") or [made_by.get("checkpoint", made_by["stage"])]
         return " + ".join(Path(each).name for each in made)
 
@@ -91,4 +92,4 @@ def load_encoder(config: ServerConfig) -> QueryEncoder:
     import torch
 
     torch.set_num_threads(config.model_threads)
-    return QueryEncoder.load(config.vectors, encoders=config.encoders, workers=config.readers)
+    return QueryEncoder.load(config.folder, encoders=config.encoders, workers=config.readers)

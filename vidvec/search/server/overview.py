@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from vidvec.embed.vectors import Vectors
+from vidvec.search.dedup import find_groups
 from vidvec.search.groups import default_threshold, groups_of
 from vidvec.search.map import FILE as MAP_FILE
 from vidvec.search.map import load_map
@@ -74,7 +75,7 @@ class Overview:
     """
 
     def __init__(self, state: State) -> None:
-        self._state, self._vectors = state, state.config.vectors
+        self._state, self._vectors = state, state.config.folder
         self._groups: Kept[Groups] = Kept(4, "groups")
         self._pairs: Kept[RankedPairs] = Kept(3, "pairs")
         self._map: Kept[bytes] = Kept(1, "map")
@@ -91,6 +92,8 @@ class Overview:
         key = (cosine, self._state.index.generation, self._state.corpus)
 
         def find() -> Groups:
+            if self._state.config.index:
+                return Groups(find_groups(*self._state.index.matrix(), cosine), cosine)
             return Groups(groups_of(self._vectors, cosine, corpus=corpus), cosine)
 
         return await self._groups.get(key, find)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from vidvec.embed.vectors import Vectors
 from vidvec.errors import UsageError, VidvecError
 from vidvec.search.calibrate import FILE as CALIBRATION_FILE
 from vidvec.search.calibrate import Calibration
+from vidvec.search.cluster.engine import ClusterIndex
+from vidvec.search.cluster.folder import check_folder, folder_of
 from vidvec.search.engine import SearchIndex
 from vidvec.search.index import corpus_of, gone_ids
+from vidvec.search.interface import Index
 from vidvec.search.server.config import ServerConfig
 from vidvec.search.server.failures import not_available
 from vidvec.search.server.metrics import Metrics
@@ -44,12 +48,12 @@ class ServedCorpus:
     """
 
     def __init__(self, config: ServerConfig) -> None:
-        found = corpus_of(config.vectors, config.corpus)
+        found = corpus_of(config.folder, config.corpus)
         if found is None:
             raise UsageError("the corpus of these vectors is not here")
         self.corpus = found
         own = config.corpus is None
-        self.gone = frozenset(gone_ids(found, Vectors(config.vectors), own=own))
+        self.gone = frozenset(gone_ids(found, Vectors(config.folder), own=own))
         self.has_pairs = bool(found.manifest.get("pairs"))
         self.has_pictures = (found.path / "thumbnails").is_dir()
         self._pictures: dict[str, int] = {}
@@ -86,17 +90,18 @@ class State:
     """
 
     def __init__(self, config: ServerConfig, metrics: Metrics, scratch: Path) -> None:
-        self.config, self.metrics, self.scratch = config, metrics, scratch
-        self.index = SearchIndex.open(config.vectors)
+        self.metrics, self.scratch = metrics, scratch
+        self.index, config = _opened(config, scratch)
+        self.config = config
         self.work = Work(config.threads, config.uploads)
-        self.model = Model(partial(load_encoder, config), config.vectors)
+        self.model = Model(partial(load_encoder, config), config.folder)
         self.texts: Batcher[str, NDArray[np.float32]] = Batcher(
             self._encode, self.work.quick, config.text_batch, metrics.batch
         )
-        self._vectors = stamp(config.vectors / MANIFEST)
+        self._vectors = stamp(config.folder / MANIFEST)
         self._corpus = Watched(corpus_path(config), lambda: ServedCorpus(config))
         self._calibration = Watched(
-            config.vectors / CALIBRATION_FILE, lambda: Calibration.load(config.vectors)
+            config.folder / CALIBRATION_FILE, lambda: Calibration.load(config.folder)
         )
         self.overview = Overview(self)
         self.videos, self._counted = 0, -1
@@ -155,7 +160,7 @@ class State:
                 self._counted,
                 1000 * (time.monotonic() - started),
             )
-        vectors = stamp(self.config.vectors / MANIFEST)
+        vectors = stamp(self.config.folder / MANIFEST)
         if vectors != self._vectors:
             self._vectors = vectors
             self.model.start()
@@ -163,6 +168,10 @@ class State:
             self._corpus.forget()
         self._corpus.refresh()
         self._calibration.refresh()
+
+    def is_superseded(self) -> bool:
+        """Whether the cluster searches other vectors by now, which want a state of their own."""
+        return isinstance(self.index, ClusterIndex) and bool(self.index.reader.newer())
 
     def close(self) -> None:
         """Ends threads and processes, closes files."""
@@ -173,12 +182,29 @@ class State:
             self.index.close()
 
 
+def _opened(config: ServerConfig, scratch: Path) -> tuple[Index, ServerConfig]:
+    """The index, and the settings with the folder that goes with it."""
+    if not config.index:
+        return SearchIndex.open(config.folder), config
+    index = ClusterIndex.open(config.index, pinned=True)
+    held = index.reader.held
+    if config.vectors is None:
+        folder = folder_of(held, scratch / held.collection)
+        return index, replace(config, vectors=folder)
+    try:
+        check_folder(config.vectors, held, config.index)
+    except VidvecError:
+        index.close()
+        raise
+    return index, config
+
+
 def corpus_path(config: ServerConfig) -> Path | None:
     """The manifest that tells whether a corpus has changed."""
     if config.corpus is not None:
         return config.corpus / MANIFEST
     try:
-        found = corpus_of(config.vectors)
+        found = corpus_of(config.folder)
     except VidvecError as error:
         LOG.warning("no titles and pictures: %s", error)
         return None

@@ -63,7 +63,7 @@ async def info(state: Served) -> Response:
     encoder = state.model.encoder
     return json_answer(
         InfoAnswer(
-            name=state.config.vectors.resolve().name,
+            name=state.config.folder.resolve().name,
             version=__version__,
             videos=state.videos,
             dimension=state.index.dimension,
