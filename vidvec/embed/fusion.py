@@ -205,6 +205,8 @@ def fuse(
     weights: Sequence[float] | None = None,
     size: int = 256,
     method: Method = "streaming",
+    *,
+    weights_from: dict[str, Any] | None = None,
 ) -> Fusion:
     """Fuses folders of vectors of the same videos into a new one, in the order of the first.
 
@@ -217,6 +219,7 @@ def fuse(
         weights: One a model; ``None``: equal.
         size: E of the fused vectors.
         method: See ``fit``.
+        weights_from: What the weights were fitted on, for the manifest.
 
     Raises:
         UsageError: No video is in all folders, a weight or the size cannot be used,
@@ -241,6 +244,8 @@ def fuse(
     }
     if any(aligned.left_out):
         made_by["left_out"] = aligned.left_out
+    if weights_from is not None:
+        made_by["weights_from"] = weights_from
     dimension = min(size, sum(dimensions))
     writer = VectorWriter(out, dimension, {"normalised": True, "made_by": made_by})
     if writer.rows:
