@@ -147,8 +147,8 @@ def measure(
             found.append(hits)
     searched = (
         f"{settings['nprobe']}/{settings['lists']}, {settings['rerank']}"
-        if settings.get("nprobe")
-        else "all"
+        if settings.get("lists")
+        else f"all, {settings.get('rerank', 1)}"
     )
     figures = Figures(
         *(kind, tuple(recall), tuple(batch), tuple(single)),

@@ -8,11 +8,14 @@ Public names, loaded when first used:
     read_video              a video file with its frame features
     ingest, pretrain, finetune, embed_corpus, evaluate, fuse, distill
                             the stages, as functions (``vidvec.embed`` is a package)
+    soup                    the weights of several models, averaged
     SearchIndex, build_index, ExactIndex
                             search
+    open_index              an index by its folder, or by its address in a cluster
     Client                  a running ``vidvec serve``
     import_vectors, export_vectors
                             vectors from and to elsewhere
+    compress                vectors of fewer numbers and bits
     load_recipe, Recipe     recipes
     VidvecError             base of all errors
 """
@@ -37,6 +40,7 @@ _HOME = {
     "Video": "vidvec.records",
     "VidvecError": "vidvec.errors",
     "build_index": "vidvec.search.engine",
+    "compress": "vidvec.embed.compress",
     "distill": "vidvec.train.distill",
     "embed_corpus": "vidvec.embed.embedder:embed",
     "evaluate": "vidvec.embed.evaluate",
@@ -46,8 +50,10 @@ _HOME = {
     "import_vectors": "vidvec.embed.import_vectors",
     "ingest": "vidvec.data.ingest",
     "load_recipe": "vidvec.config",
+    "open_index": "vidvec.search.interface",
     "pretrain": "vidvec.train.pretrain",
     "read_video": "vidvec.data.ingest",
+    "soup": "vidvec.embed.soup",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - a list, made from the one place that names them

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from vidvec.config_adapters import ADAPTER_KEYS
 from vidvec.config_base import Backend, Modality, Positive, Precision, Section, Share, SplitName
 from vidvec.config_stages import (
     PAIR_LOSSES,
@@ -78,6 +79,11 @@ class ModelConfig(Section):
         count_padding: Fill every video up to the maxima and let the pool count the padding, as the
             published system does.
         tag_from: What the tag head reads: ``cls`` or the un-normalised ``embedding``.
+        tag_input: How it reads that: ``relu``, without what is negative, as published; ``linear``,
+            as it is; ``direction``, its direction alone, which is what cosines compare, with
+            numbers of mean square 1.
+        adapter_size, adapter_scale: Of the residual adapter behind the projection, which
+            finetuning with ``finetune.adapter=residual`` adds; 0: there is none.
         start: ``data``: the frame projection starts from the principal axes of the corpus's frame
             features, the tag head from the tags' frequencies. ``random``: at random, as published.
     """
@@ -111,7 +117,10 @@ class ModelConfig(Section):
     pool: Literal["mean", "attention", "cls"] = "mean"
     count_padding: bool = False
     tag_from: Literal["cls", "embedding"] = "cls"
+    tag_input: Literal["relu", "linear", "direction"] = "relu"
     start: Literal["data", "random"] = "data"
+    adapter_size: int = Field(0, ge=0)
+    adapter_scale: float = Field(1.0, gt=0)
 
     @model_validator(mode="after")
     def _numbers_fit(self) -> ModelConfig:
@@ -221,18 +230,25 @@ class Recipe(Section):
 # by a version that does not know it is the same run.
 _REGULARISERS = ("layer_decay", "ema_decay", "adversarial")
 _WHERE_SET = {
-    "model": ("audio_size", "max_audio", "max_speech_tokens", "max_screen_tokens"),
+    "model": (
+        *("audio_size", "max_audio", "max_speech_tokens", "max_screen_tokens"),
+        *("adapter_size", "adapter_scale", "tag_input"),
+    ),
     "pretrain": (
         *_REGULARISERS,
         *("mam_weight", "mam_rate", "twin_weight", "cross_weight", "twin_temperature"),
         *("cross_temperature", "cross_queue", "cross_momentum"),
-        *("tag_positive_focus", "tag_negative_focus", "tag_margin"),
+        *("tag_positive_focus", "tag_negative_focus", "tag_margin", "match_weight"),
+        *("tag_soft_share", "tag_soft_momentum", "tag_weighting", "trusted", "trusted_batch"),
+        *("tag_weighting_step", "tag_weighting_limit"),
     ),
     "finetune": (
         *_REGULARISERS,
         *(f"{name}_weight" for name in (*PAIR_LOSSES, "tag", "r_drop")),
         *("cosent_scale", "angle_scale", "soft_rank_temperature", "contrast_temperature"),
-        *("best_by", "prefixes"),
+        *("best_by", "prefixes", "teachers", "soft_share", "fold", "folds"),
+        *("pseudo_pairs", "pseudo_ratio"),
+        *ADAPTER_KEYS,
     ),
 }
 
@@ -256,6 +272,7 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     for override in overrides:
         settings = merge(settings, parse_override(override))
     values = merge(with_bases(str(source), []), with_shape(settings))
+    values.pop("tune", None)  # ranges, which only vidvec tune reads
     return _validated(values, str(source))
 
 

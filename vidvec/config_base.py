@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SplitName = Literal["clean", "published"]
+SplitName = Literal["clean", "balanced", "published"]
 Precision = Literal["auto", "float32", "bf16"]
 Backend = Literal["auto", "float32", "bf16", "int8"]
 Part = Literal[
@@ -21,6 +21,7 @@ Part = Literal[
     "mlm_head",
     "mfm_head",
     "mam_head",
+    "match_head",
 ]
 # What a video may be read by; each may be absent in any video.
 Modality = Literal["frames", "audio", "title", "speech", "screen"]

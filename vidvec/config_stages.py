@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from vidvec.config_adapters import AdapterSettings
 from vidvec.config_base import Part, Positive, Precision, Rate, Section, Share, SplitName
 
 
@@ -104,6 +105,21 @@ class PretrainConfig(StageConfig):
         cross_queue: Keys of earlier videos that are kept to tell from, made by a slow copy of the
             encoder; 0: the batch alone.
         cross_momentum: Share that the slow copy keeps of itself in a step.
+        match_weight: Of telling frames with their own title from frames with another's: a pass over
+            twice the videos, by frames and title alone. With ``cross_weight`` the other titles are
+            those that are hard to tell from the frames. 0: off.
+        tag_soft_share: Of the tag targets, what a slow copy of the model makes of the whole video
+            instead of the tags that it was given (self-distillation); rises over the first epoch.
+            One more pass, without gradients. 0: off.
+        tag_soft_momentum: Share that this copy keeps of itself in a step.
+        tag_weighting: ``gdw``: each tag of each video, given or not, counts by whether learning it
+            serves the tags of the ``trusted`` videos (generalised data weighting, Chen et al.
+            2021; ``vidvec.train.objectives.tag_weighting``). ``none``: all count alike.
+        trusted: Parts of the corpus whose tags are known to be right, or files of videos' ids, one
+            a line, whose names end in ``.txt``.
+        trusted_batch: Trusted videos that are read in a step, without gradients.
+        tag_weighting_step, tag_weighting_limit: How far weights move from 1 on average, and at
+            most.
         tag_positive_focus, tag_negative_focus, tag_margin: How little classes count in the tag loss
             that are told well already (``vidvec.train.objectives.tags.Focus``); 0: as published.
         mlm_rate, mfm_rate, mam_rate: Share of words (of the title and of what other text is read),
@@ -128,6 +144,14 @@ class PretrainConfig(StageConfig):
     cross_temperature: float = Field(0.07, gt=0)
     cross_queue: int = Field(0, ge=0)
     cross_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    match_weight: Rate = 0.0
+    tag_soft_share: Share = 0.0
+    tag_soft_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    tag_weighting: Literal["none", "gdw"] = "none"
+    trusted: tuple[str, ...] = ()
+    trusted_batch: Positive = 256
+    tag_weighting_step: float = Field(0.1, gt=0)
+    tag_weighting_limit: Annotated[float, Field(gt=0, le=1)] = 0.2
     tag_positive_focus: Rate = 0.0
     tag_negative_focus: Rate = 0.0
     tag_margin: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -136,6 +160,15 @@ class PretrainConfig(StageConfig):
     mam_rate: Share = 0.15
     videos: Literal["train", "all"] = "train"
     validation_share: Share = 0.02
+
+    @model_validator(mode="after")
+    def _somebody_is_trusted(self) -> PretrainConfig:
+        if self.tag_weighting != "none" and not self.trusted:
+            raise ValueError(
+                f"tag_weighting {self.tag_weighting} weighs tags by videos whose tags are right: "
+                "name parts of the corpus or a file of ids in trusted, or set tag_weighting=none"
+            )
+        return self
 
 
 class DistillConfig(StageConfig):
@@ -167,12 +200,16 @@ class DistillConfig(StageConfig):
 PAIR_LOSSES = ("mse", "pearson", "cosent", "angle", "soft_rank", "contrast")
 
 
-class FinetuneConfig(StageConfig):
-    """Tuning on scored pairs.
+class FinetuneConfig(StageConfig, AdapterSettings):
+    """Tuning on scored pairs; with few of them, of a part of the model (``AdapterSettings``).
 
     Attributes:
         rank_normalise: Learn from the score's rank instead of the score.
-        split: ``clean`` shares no video between training and validation; ``published`` does.
+        split: ``clean`` shares no video between training and validation, nor does ``balanced``,
+            which loses fewer pairs (``vidvec.data.balanced``); ``published`` does.
+        fold, folds: The pairs that the split trains on are cut into so many folds that share no
+            video, and this one, counted from 1, is validated on and not learned from; what the
+            split validates on stays out of all of them (``vidvec.train.folds``). 0: no folds.
         mse_weight, pearson_weight, cosent_weight, angle_weight, soft_rank_weight, contrast_weight:
             Of the losses of pairs in their sum; 0 switches one off. Cosines regress on the targets
             (as published); correlate with them; are in their order (CoSENT), and so are angles
@@ -185,8 +222,17 @@ class FinetuneConfig(StageConfig):
             to length 1, and averaged over all prefixes and the whole (Matryoshka representation
             learning, Kusupati et al. 2022): a cut vector then still ranks well. Empty: of the whole
             vectors alone.
+        teachers: Runs or checkpoints that were finetuned on these pairs before, with the same
+            split: the mean of what they make of the training pairs is part of the targets
+            (self-distillation). Those of a ``fold`` teach the pairs that they did not learn from.
+            Empty: the scores alone.
+        soft_share: Of the targets, what teachers make of them; 0…1, where there are teachers.
         cosent_scale, angle_scale: What differences are multiplied with.
         soft_rank_temperature, contrast_temperature: What cosines are divided by.
+        pseudo_pairs: File of pairs that a model scored (``vidvec pseudo-label``), learned beside
+            those that people scored; those of videos that are validated on are left out.
+        pseudo_ratio: How many of them there are in a batch for each scored pair, beside the
+            ``batch_size`` of those.
         best_by: Which figure on the validation pairs chooses the checkpoint: ``mse`` of cosines and
             targets, as published, or ``spearman``, which is what counts where the losses leave the
             cosines' size open.
@@ -194,6 +240,8 @@ class FinetuneConfig(StageConfig):
 
     rank_normalise: bool = True
     split: SplitName = "clean"
+    fold: int = Field(0, ge=0)
+    folds: int = Field(0, ge=0)
     mse_weight: Rate = 1.0
     pearson_weight: Rate = 0.0
     cosent_weight: Rate = 0.0
@@ -203,10 +251,14 @@ class FinetuneConfig(StageConfig):
     tag_weight: Rate = 0.0
     r_drop_weight: Rate = 0.0
     prefixes: tuple[Positive, ...] = ()
+    teachers: tuple[str, ...] = ()
+    soft_share: Share = 0.5
     cosent_scale: float = Field(20.0, gt=0)
     angle_scale: float = Field(20.0, gt=0)
     soft_rank_temperature: float = Field(0.05, gt=0)
     contrast_temperature: float = Field(0.05, gt=0)
+    pseudo_pairs: str = ""
+    pseudo_ratio: Rate = 1.0
     best_by: Literal["mse", "spearman"] = "mse"
 
     @model_validator(mode="after")
@@ -214,4 +266,13 @@ class FinetuneConfig(StageConfig):
         names = [f"{name}_weight" for name in PAIR_LOSSES]
         if not any(getattr(self, name) for name in names):
             raise ValueError(f"no loss of pairs has a weight: give one of {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_one_of_the_folds(self) -> FinetuneConfig:
+        if self.folds == 1 or bool(self.fold) != bool(self.folds) or self.fold > self.folds:
+            raise ValueError(
+                f"fold {self.fold} of folds {self.folds}: expected a fold from 1 to folds, and "
+                "folds of 2 or more; both are 0 for none"
+            )
         return self

@@ -8,9 +8,10 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +41,12 @@ class Experiment:
     Attributes:
         folder: Where it all is: ``competition/`` as made, ``corpus/`` ingested, ``results/``.
         scale: How much is trained.
+        embedded: The parts whose vectors are kept; ``None``: all of the corpus.
     """
 
     folder: Path
     scale: Scale
+    embedded: tuple[str, ...] | None = MEASURED
 
     @property
     def made(self) -> Path:
@@ -69,30 +72,56 @@ class Experiment:
         name = f"{chain.name}-{self.recipe(chain, seed).hash}"
         return self.folder / "results" / f"seed{seed}" / name
 
+    def done(self, chain: Chain, seed: int) -> bool:
+        """Whether a chain has its results."""
+        return (self.results(chain, seed) / DONE).is_file()
 
-def run_chains(experiment: Experiment, say: Callable[[str], None]) -> None:
+
+def run_chains(
+    experiment: Experiment,
+    say: Callable[[str], None],
+    chains: Sequence[Chain] = CHAINS,
+    workers: int | None = None,
+) -> None:
     """Trains and measures every chain for every seed that has no results yet."""
-    jobs = [
-        (chain, seed)
+    jobs = {
+        f"seed {seed} {chain.name:10}": partial(run_chain, experiment, chain, seed)
         for seed in experiment.scale.seeds
-        for chain in CHAINS
-        if not (experiment.results(chain, seed) / DONE).is_file()
-    ]
+        for chain in chains
+        if not experiment.done(chain, seed)
+    }
+    run_side_by_side(jobs, say, workers)
+
+
+def run_side_by_side(
+    jobs: Mapping[str, Callable[[], float]],
+    say: Callable[[str], None],
+    workers: int | None = None,
+) -> None:
+    """Runs jobs in processes of their own, each on one thread.
+
+    Args:
+        jobs: By name, functions that give the seconds they took.
+        say: Told of each that is done.
+        workers: Processes at a time; ``None``: one a core.
+    """
     if not jobs:
         return
     started, spawn = time.monotonic(), multiprocessing.get_context("spawn")
     # Two processes of one thread each get twice as much done as one with two: models are small.
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(
-        os.cpu_count(), mp_context=spawn, initializer=_end_with, initargs=(os.getpid(),)
+        workers or os.cpu_count(),
+        mp_context=spawn,
+        initializer=_end_with,
+        initargs=(os.getpid(),),
     ) as pool:
-        running = {pool.submit(_run_chain, experiment, *job): job for job in jobs}
+        running = {pool.submit(job): name for name, job in jobs.items()}
         try:
             for count, done in enumerate(as_completed(running), 1):
-                chain, seed = running[done]
                 minutes = (time.monotonic() - started) / 60
                 say(
-                    f"seed {seed} {chain.name:10}{done.result():5.0f} s   "
+                    f"{running[done]}{done.result():5.0f} s   "
                     f"{count} of {len(jobs)} in {minutes:.1f} min"
                 )
         except BaseException:
@@ -114,9 +143,9 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run_chain(experiment: Experiment, chain: Chain, seed: int) -> float:
+def run_chain(experiment: Experiment, chain: Chain, seed: int) -> float:
     """One chain: pretraining, finetunings, vectors, cosines. Returns seconds of this process."""
-    started = time.monotonic()
+    started, spent = time.monotonic(), time.process_time()
     corpus, folder = experiment.corpus, experiment.results(chain, seed)
     recipe, runs = experiment.recipe(chain, seed), folder / "runs"
     start = None
@@ -133,12 +162,13 @@ def _run_chain(experiment: Experiment, chain: Chain, seed: int) -> float:
     pairs, figures, cosines = experiment.pairs(), {}, {}
     for arm, run in measured.items():
         vectors = folder / "vectors" / arm
-        embed_corpus(run, corpus.path, vectors, parts=MEASURED)
+        embed_corpus(run, corpus.path, vectors, parts=experiment.embedded)
         cosines[arm] = pair_cosines(Vectors(vectors), pairs)
         figures[arm] = evaluate(Vectors(vectors), corpus.pairs()).spearman.value
     save_file(cosines, folder / "cosines.safetensors")
     seconds = time.monotonic() - started
-    storage.write_json(folder / DONE, {"seconds": seconds, "validation": figures})
+    result = {"seconds": seconds, "core_seconds": time.process_time() - spent}
+    storage.write_json(folder / DONE, {**result, "validation": figures})
     shutil.rmtree(runs)  # forty chains' checkpoints are gigabytes
     return seconds
 

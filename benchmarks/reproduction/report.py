@@ -86,7 +86,7 @@ def _summary(found: Sequence[Difference]) -> list[str]:
         own = [each for each in found if each.contrast.claim == number]
         missing = [each for each in own if each.verdict != "shown"]
         told = "; ".join(
-            f"{each.contrast.what}: {_signed(each.interval)}, {MARKS[each.verdict]}"
+            f"{each.contrast.what}: {signed(each.interval)}, {MARKS[each.verdict]}"
             for each in missing or own
         )
         kind = "all" if not missing else "part" if len(missing) < len(own) else "not"
@@ -113,10 +113,10 @@ def _claims(found: Sequence[Difference]) -> list[str]:
         contrast = each.contrast
         claim = "" if contrast.claim == last else f"({contrast.claim}) {CLAIMS[contrast.claim]}"
         last = contrast.claim
-        published = "" if contrast.published is None else _minus(f"{contrast.published:+.4f}")
-        seeds = _minus(", ".join(f"{value:+.4f}" for value in each.by_seed))
+        published = "" if contrast.published is None else minus(f"{contrast.published:+.4f}")
+        seeds = minus(", ".join(f"{value:+.4f}" for value in each.by_seed))
         table.append(
-            f"| {claim} | {contrast.what} | {_signed(each.interval)} | {seeds} | {published} | "
+            f"| {claim} | {contrast.what} | {signed(each.interval)} | {seeds} | {published} | "
             f"{MARKS[each.verdict]} |"
         )
     note = (
@@ -130,40 +130,44 @@ def _arms(measured: Measured, context: Context) -> list[str]:
     table = [
         "| Spearman | test pairs, 95 % interval | by seed | validation pairs |",
         "|---|---|---|---|",
-        f"| ceiling: the similarity without raters' noise | {_plain(context.ceiling)} | | |",
-        f"| plain mean of the frame features | {_plain(context.frames)} | | |",
+        f"| ceiling: the similarity without raters' noise | {plain(context.ceiling)} | | |",
+        f"| plain mean of the frame features | {plain(context.frames)} | | |",
     ]
     for name, title in TITLES.items():
-        seeds = _minus(", ".join(f"{value:.4f}" for value in measured.by_seed(name)))
+        seeds = minus(", ".join(f"{value:.4f}" for value in measured.by_seed(name)))
         held = context.validation.get(name)
         table.append(
-            f"| {title} | {_plain(measured.row(name))} | {seeds} | "
-            f"{'' if held is None else _minus(f'{held:.4f}')} |"
+            f"| {title} | {plain(measured.row(name))} | {seeds} | "
+            f"{'' if held is None else minus(f'{held:.4f}')} |"
         )
     return table
 
 
-def _plain(interval: Interval) -> str:
-    return _minus(f"{interval.value:.4f} ({interval.low:.4f} … {interval.high:.4f})")
+def plain(interval: Interval) -> str:
+    """A figure with its interval."""
+    return minus(f"{interval.value:.4f} ({interval.low:.4f} … {interval.high:.4f})")
 
 
-def _signed(interval: Interval) -> str:
-    return _minus(f"{interval.value:+.4f} ({interval.low:+.4f} … {interval.high:+.4f})")
+def signed(interval: Interval) -> str:
+    """A difference with its interval."""
+    return minus(f"{interval.value:+.4f} ({interval.low:+.4f} … {interval.high:+.4f})")
 
 
-def _minus(figures: str) -> str:
+def minus(figures: str) -> str:
+    """With the sign that is as wide as a plus."""
     return figures.replace("-", "−")
 
 
-def write_figures(path: Path, figures: str) -> None:
+def write_figures(path: Path, figures: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Puts the figures between the marks of a Markdown file; a missing file is made of them."""
-    text = path.read_text("utf-8") if path.is_file() else f"{BEGIN}\n{END}\n"
-    before, mark, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    first, last = marks
+    text = path.read_text("utf-8") if path.is_file() else f"{first}\n{last}\n"
+    before, mark, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not mark or not end:
-        raise ValueError(f"{path} has no lines {BEGIN} and {END} to put the figures between")
+        raise ValueError(f"{path} has no lines {first} and {last} to put the figures between")
     with storage.atomic_path(path) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}", "utf-8")
+        temporary.write_text(f"{before}{first}\n\n{figures}\n\n{last}{after}", "utf-8")
 
 
 def draw(found: Sequence[Difference], path: Path) -> None:

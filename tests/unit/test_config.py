@@ -24,6 +24,7 @@ from vidvec.recipe_files import recipe_names
 PARTS = [
     *["frames", "frame_embeddings", "audio", "audio_embeddings", "text_kinds", "pool"],
     *["projection", "tag_head", "mlm_head", "mfm_head", "mam_head"],
+    "match_head",
 ]
 rates = st.floats(0, 1e6, allow_nan=False)
 shares = st.floats(0, 1)
@@ -255,7 +256,8 @@ def test_an_unknown_key_names_the_nearest(override, key, nearest):
 
 def test_a_key_like_no_other_lists_those_of_its_section():
     said = refusal("base", "finetune.zzzzzz=1")
-    assert "unknown key finetune.zzzzzz; known: epochs, batch_size" in said
+    assert "unknown key finetune.zzzzzz; known: " in said
+    assert ", epochs, batch_size, " in said
     assert "mlm_weight" not in said
 
 
@@ -354,6 +356,9 @@ def other(value: object) -> object:
         "data": "random",
         "auto": "float32",
         "mse": "spearman",
+        "relu": "linear",
+        "attention": "all",
+        "none": "lora",
     }
     if isinstance(value, bool):
         return not value
@@ -386,6 +391,14 @@ def test_the_hash_changes_with_any_setting(key):
         section[last] = 3
     if key == "finetune.prefixes":
         section[last] = (8,)
+    if key in ("pretrain.trusted", "finetune.teachers"):
+        section[last] = ("a name",)
+    if key == "finetune.adapter_parts":
+        section[last] = ("pool",)
+    if key == "pretrain.tag_weighting":  # by somebody's tags
+        section.update(tag_weighting="gdw", trusted=("a name",))
+    if key in ("finetune.fold", "finetune.folds"):
+        section.update(fold=1, folds=2)
     if key == "finetune.mse_weight":  # some loss has to have a weight
         section["pearson_weight"] = 1.0
     changed = Recipe.model_validate(values)

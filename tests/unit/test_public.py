@@ -27,6 +27,7 @@ NAMES = [
     "Video",
     "VidvecError",
     "build_index",
+    "compress",
     "distill",
     "embed_corpus",
     "evaluate",
@@ -36,8 +37,10 @@ NAMES = [
     "import_vectors",
     "ingest",
     "load_recipe",
+    "open_index",
     "pretrain",
     "read_video",
+    "soup",
 ]
 COMMANDS = {
     "ingest": [
@@ -56,6 +59,10 @@ COMMANDS = {
         *["CORPUS", "--html", "--sample", "--duplicates", "--no-duplicates", "--threshold"],
         *["--rejects", "--json", "--verify"],
     ],
+    "labels": [
+        *["CORPUS", "--ratings", "--vectors", "--split", "--duplicates", "--no-duplicates"],
+        *["--csv", "--ranks", "--html", "--json"],
+    ],
     "doctor": ["PATHS", "--folder", "--offline", "--json"],
     "pretrain": [
         *["CORPUS", "RUN", "--recipe", "--size", "--init", "--seed", "--features", "--set"],
@@ -63,21 +70,39 @@ COMMANDS = {
     ],
     "finetune": [
         *["CORPUS", "RUN", "--from", "--recipe", "--size", "--init", "--seed", "--features"],
-        *["--set", "--restart"],
+        *["--adapter", "--fold", "--set", "--restart"],
     ],
     "distill": [
         *["CORPUS", "VECTORS", "RUN", "--from", "--recipe", "--size", "--init", "--seed"],
         *["--features", "--set", "--restart"],
     ],
-    "embed": ["CHECKPOINT", "CORPUS", "VECTORS", "--parts", "--backend", "--without"],
+    "pseudo-label": [
+        *["CORPUS", "VECTORS", "OUT", "--neighbours", "--positives", "--graded", "--random"],
+        *["--split", "--seed", "--check", "--from", "--recipe", "--set", "--seeds", "--json"],
+    ],
+    "tune": [
+        *["RECIPE", "CORPUS", "SEARCH", "--from", "--stages", "--trials", "--hours", "--workers"],
+        *["--features", "--set", "--restart", "--json"],
+    ],
+    "embed": ["CHECKPOINT", "CORPUS", "VECTORS", "--parts", "--backend", "--without", "--size"],
     "evaluate": [
         *["VECTORS", "--corpus", "--split", "--without", "--ablation", "--backend", "--worst"],
+        *["--json", "--scorecard", "--against", "--groups", "--copies", "--altered", "--positive"],
+        *["--compare", "--sizes", "--dtypes", "--candidates"],
+    ],
+    "fuse": [
+        *["MEMBERS", "--out", "--weights", "--size", "--method", "--fit-weights", "--corpus"],
+        *["--split", "--report", "--html", "--json"],
+    ],
+    "soup": ["RUNS", "--out", "--corpus", "--split", "--greedy", "--json"],
+    "compress": ["VECTORS", "OUT", "--size", "--dtype", "--json"],
+    "index": [
+        *["VECTORS", "--corpus", "--kind", "--restart", "--to", "--shards", "--roll-back"],
         "--json",
     ],
-    "fuse": ["MEMBERS", "--out", "--weights", "--size", "--method"],
-    "index": ["VECTORS", "--corpus", "--kind", "--restart", "--json"],
     "search": [
-        *["VECTORS", "--id", "--title", "--file", "--unlike-id", "--words", "-k", "--k", "--tag"],
+        *["VECTORS", "--index", "--id", "--title", "--file", "--unlike-id", "--words"],
+        *["-k", "--k", "--tag"],
         *["--category", "--language", "--min-seconds", "--max-seconds", "--after", "--before"],
         *["--exact", "--explain", "--corpus", "--encoder", "--json"],
     ],
@@ -89,7 +114,8 @@ COMMANDS = {
         *["VECTORS", "--out", "--points", "--themes", "--method", "--corpus", "--seed", "--json"]
     ],
     "serve": [
-        *["VECTORS", "--corpus", "--encoder", "--host", "--port", "--workers", "--api-key"],
+        *["VECTORS", "--index", "--corpus", "--encoder", "--host", "--port", "--workers"],
+        "--api-key",
         *["--max-upload-mb", "--rate", "--timeout", "--log-format", "--log-queries"],
     ],
     "import-vectors": [
@@ -98,6 +124,7 @@ COMMANDS = {
     ],
     "export-vectors": ["VECTORS", "OUT", "--to", "--corpus"],
     "submit": ["SUBMISSION", "--vectors", "--data", "--check", "--strict"],
+    "plan": ["--videos", "--gpus", "--cores", "--assume", "--set", "--json"],
     "run": ["PLAN", "--data", "--out", "--set", "--strict", "--dry-run"],
     "bench": ["CORPUS", "--profile", "--recipe", "--set", "--steps", "--json"],
     "demo": ["FOLDER", "--videos", "--seed"],
@@ -108,6 +135,7 @@ COMMANDS = {
     "download": ["SOURCES", "--to"],
 }
 HEAVY = ["torch", "pyarrow", "scipy", "cv2", "av", "transformers", "onnxruntime", "faiss"]
+HEAVY += ["optuna", "sqlalchemy"]
 
 
 def loaded_after(code: str) -> set[str]:

@@ -13,13 +13,17 @@ from vidvec import __version__
 from vidvec.cli import (
     bench,
     competition,
+    compress,
     data,
     dedup,
     doctor,
     download,
     encoders,
+    ensemble,
     index,
     interop,
+    labels,
+    plan,
     run,
     search,
     serve,
@@ -27,6 +31,7 @@ from vidvec.cli import (
     submit,
     tools,
     train,
+    tune,
     vectors,
 )
 from vidvec.cli.shared import err
@@ -44,13 +49,18 @@ app.command(data.ingest)
 app.command(encoders.reencode)
 app.command(sources.compact)
 app.command(data.inspect)
+app.command(labels.labels)
 app.command(doctor.doctor)
 app.command(train.pretrain)
 app.command(train.finetune)
 app.command(train.distill)
+app.command(labels.pseudo_label, name="pseudo-label")
+app.command(tune.tune)
 app.command(vectors.embed)
 app.command(vectors.evaluate)
-app.command(vectors.fuse)
+app.command(ensemble.fuse)
+app.command(ensemble.soup)
+app.command(compress.compress)
 app.command(index.index)
 app.command(search.search)
 app.command(dedup.calibrate)
@@ -60,6 +70,7 @@ app.command(serve.serve)
 app.command(interop.import_vectors, name="import-vectors")
 app.command(interop.export_vectors, name="export-vectors")
 app.command(submit.submit)
+app.command(plan.plan)
 app.command(run.run)
 app.command(bench.bench)
 app.command(tools.demo)

@@ -27,7 +27,7 @@ def calibrate(
     pairs: Path | None = None,
     positive: float | None = None,
     precision: Annotated[list[float], Parameter(negative="", consume_multiple=True)] = PRECISIONS,
-    split: Literal["clean", "all"] | None = None,
+    split: Literal["clean", "balanced", "all"] | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Learn from scored pairs what a cosine means: a probability, and thresholds for a precision.
@@ -41,15 +41,17 @@ def calibrate(
         positive: Score from which two videos count as similar; by default three quarters of the way
             from the lowest score to the highest.
         precision: Shares of similar pairs that thresholds are wanted for.
-        split: Which pairs: clean (those that finetuning did not learn from) or all; by default
-            clean of the corpus's pairs, all of a file's.
+        split: Which pairs: clean or balanced (those that finetuning with that split did not learn
+            from) or all; by default clean of the corpus's pairs, all of a file's.
         as_json: Print JSON.
     """
     from dataclasses import asdict
 
     from vidvec import console_judge
+    from vidvec.embed.evaluate import split_of
     from vidvec.embed.vectors import Vectors
     from vidvec.search.calibrate import calibrate as run
+    from vidvec.search.index import corpus_of
 
     for each in precision:
         if not 0 < each < 1:
@@ -57,7 +59,11 @@ def calibrate(
     opened = Vectors(vectors)
     scored = _pairs(vectors, corpus, pairs)
     chosen = split or ("clean" if pairs is None else "all")
-    found = run(opened, scored, positive=positive, split=chosen)
+    if chosen == "balanced" and pairs is not None:
+        raise UsageError("--split balanced is of a corpus's pairs: give it without --pairs")
+    of_corpus = corpus_of(vectors, corpus) if chosen == "balanced" else None
+    whole = chosen if of_corpus is None else split_of(of_corpus, chosen)
+    found = run(opened, scored, positive=positive, split=whole)
     path = found.save(vectors)
     thresholds = [found.threshold(each) for each in precision]
     if as_json:

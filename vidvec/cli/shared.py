@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -83,6 +84,20 @@ def settle(
     return load_recipe(recipe, overrides)
 
 
+def settle_from(start: Path | None, recipe: str | None, sets: list[str]) -> Recipe:
+    """The recipe of this name or path; without one that of the checkpoint to start from, or base.
+
+    Args:
+        start: Checkpoint or run; ``None``: a new model is trained.
+        recipe: Name or path.
+        sets: Settings as ``table.key=value``.
+    """
+    from vidvec.model.weights import checkpoint_folder
+
+    default = str(checkpoint_folder(start) / "recipe.toml") if start else "base"
+    return settle(recipe or default, None, None, None, sets)
+
+
 def print_json(value: Any) -> None:
     """Prints a value as JSON on standard output, NaN as null."""
     print(json.dumps(_without_nan(value), ensure_ascii=False, indent=1))
@@ -92,6 +107,6 @@ def _without_nan(value: Any) -> Any:
     """The value with ``None`` for NaN, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _without_nan(each) for key, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_without_nan(each) for each in value]
     return None if isinstance(value, float) and math.isnan(value) else value

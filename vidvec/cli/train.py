@@ -65,6 +65,8 @@ def finetune(
     init: str | None = None,
     seed: int | None = None,
     features: str = "",
+    adapter: Literal["none", "lora", "residual"] | None = None,
+    fold: str = "",
     settings: SetOption = [],  # noqa: B006 - never changed
     restart: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -79,12 +81,17 @@ def finetune(
         init: Hugging Face BERT or ModernBERT (name or folder) for a new model.
         seed: Of order and dropout (and of a new model's weights).
         features: Feature set of the corpus for a new model; --from finds its own.
+        adapter: For few pairs, on a trunk that stays as it is: lora learns low-rank updates of its
+            layers, residual a small layer behind the vector, in seconds.
+        fold: One model of several, such as 2/5: of the pairs to learn from, the second fifth is
+            validated on. Then fuse their vectors, or average their weights (vidvec soup).
         settings: Settings over the recipe's, such as --set finetune.epochs=3.
         restart: Throw away what the run has and begin again.
     """
     from vidvec.train.finetune import finetune as train
 
-    settled = _settled(start, recipe, NewModel(size, init, features), seed, settings)
+    chosen = [*settings, *([f'finetune.adapter="{adapter}"'] if adapter else []), *_fold(fold)]
+    settled = _settled(start, recipe, NewModel(size, init, features), seed, chosen)
     _restart(run, restart)
     with _training("finetune") as on_step:
         report = train(corpus, run, settled, start, on_step, features=features)
@@ -154,6 +161,16 @@ def _settled(
         raise UsageError("--size, --init and --features are for a new model; --from brings its own")
     default = str(checkpoint_folder(start) / "recipe.toml") if start else "base"
     return settle(recipe or default, new.size, new.init, seed, settings)
+
+
+def _fold(given: str) -> list[str]:
+    """The settings of a fold that is given as ``2/5``; none where it is empty."""
+    if not given:
+        return []
+    number, _, count = given.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) >= 2):
+        raise UsageError(f"--fold {given}: expected one of several, such as 2/5")
+    return [f"finetune.fold={int(number)}", f"finetune.folds={int(count)}"]
 
 
 @contextmanager

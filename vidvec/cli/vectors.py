@@ -1,4 +1,4 @@
-"""Commands on vectors: embed, evaluate, fuse."""
+"""Commands on vectors: embed, evaluate."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vidvec.cli.shared import NumbersOption, err, out, print_json, progress
+from vidvec.cli.costs import Small
+from vidvec.cli.costs import show as show_costs
+from vidvec.cli.scorecard import Card
+from vidvec.cli.scorecard import show as show_card
+from vidvec.cli.shared import err, out, print_json, progress
 from vidvec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +34,7 @@ def embed(
     parts: Annotated[list[str], Parameter(negative="", consume_multiple=True)] = [],  # noqa: B006 - never changed
     backend: Literal["auto", "float32", "bf16", "int8"] = "auto",
     without: WithoutOption = [],  # noqa: B006 - never changed
+    size: int | None = None,
 ) -> None:
     """Turn every video of a corpus into a vector; started again, it carries on.
 
@@ -41,6 +46,8 @@ def embed(
         backend: How products are computed: float32, bf16, or on a CPU int8; auto takes bf16 on a
             GPU that has it. For int8 and bf16 it is said what they cost on a sample.
         without: Read none of these of any video: frames, audio, title, speech, screen.
+        size: Keep only the first so many numbers of each vector, brought to length 1: smaller
+            vectors, which a model gives well that was trained with finetune.prefixes.
     """
     from vidvec import console
     from vidvec.data.corpus import Corpus
@@ -49,23 +56,46 @@ def embed(
 
     with progress("embed") as update:
         count = run(
-            checkpoint, corpus, vectors, update, parts=parts, backend=backend, without=without
+            *(checkpoint, corpus, vectors, update),
+            parts=parts,
+            backend=backend,
+            without=without,
+            size=size,
         )
     out.print(f"{vectors}: {count} vectors", highlight=False)
+    if size is not None:
+        _say_untrained(checkpoint, size)
     if backend in ("int8", "bf16"):
         loss = backend_loss(checkpoint, Corpus(corpus), backend)
         out.print(console.backend_loss(backend, loss), highlight=False, soft_wrap=True)
 
 
+def _say_untrained(checkpoint: Path, size: int) -> None:
+    """A note, where a model was not trained to have its vectors cut to this size."""
+    from vidvec.embed.embedder import Encoder
+
+    trained = Encoder.load(checkpoint).trained_sizes
+    if size not in trained:
+        err.print(
+            f"note: {checkpoint} was trained for vectors of {', '.join(map(str, trained))} "
+            f"numbers, not of {size}: vidvec evaluate --sizes shows what that costs, and "
+            "finetune.prefixes in the recipe trains for it",
+            highlight=False,
+            markup=False,
+        )
+
+
 def evaluate(
     *vectors: Path,
-    corpus: Path,
-    split: Literal["clean", "published", "all"] = "clean",
+    corpus: Path | None = None,
+    split: Literal["clean", "balanced", "published", "all"] = "clean",
     without: WithoutOption = [],  # noqa: B006 - never changed
     ablation: Annotated[bool, Parameter(negative="")] = False,
     backend: Literal["auto", "float32", "bf16", "int8"] = "auto",
     worst: int = 0,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+    card: Card = Card(),  # noqa: B008 - never changed
+    small: Small = Small(),  # noqa: B008 - never changed
 ) -> None:
     """Compare cosines with the corpus's scores: Spearman, Pearson, MSE, with 95 % intervals.
 
@@ -73,8 +103,8 @@ def evaluate(
         vectors: Folders of vectors; or runs and checkpoints, of which the pairs' videos are
             embedded in memory.
         corpus: The corpus with the scored pairs.
-        split: Which pairs: clean (no video shared with training), published (the 2021 split, which
-            leaks), or all.
+        split: Which pairs: clean (no video shared with training), balanced (the same, fewer pairs
+            lost), published (the 2021 split, which leaks), or all.
         without: Of runs and checkpoints: read none of these of any video: frames, audio, title,
             speech, screen.
         ablation: Of runs and checkpoints: what each of these adds, by leaving each out and by
@@ -83,25 +113,24 @@ def evaluate(
         worst: Of folders of vectors: also show so many of the pairs whose cosine is ranked furthest
             from their score, and what each modality adds to it.
         as_json: Print JSON.
+        card: The scorecard.
+        small: What smaller vectors cost.
     """
     from dataclasses import asdict
 
     from vidvec import console, console_search
-    from vidvec.model.weights import is_model
 
-    if not vectors:
-        raise UsageError("nothing to evaluate: give at least one folder of vectors")
-    if without and ablation:
-        raise UsageError("--ablation leaves out one after the other: give it without --without")
-    made = [path for path in vectors if not is_model(path)]
-    if made and (without or ablation):
-        option = "--ablation" if ablation else "--without"
-        raise UsageError(
-            f"{made[0]} is no run and no checkpoint: with {option} videos are embedded anew, which "
-            "takes a model"
-        )
-    if worst < 0 or (worst and len(made) < len(vectors)):
-        raise UsageError(f"--worst {worst}: expected 1 or more, and folders of vectors alone")
+    if card.asked:
+        show_card(card, vectors, corpus, split, as_json)
+        return
+    card.check_unasked()
+    if small.asked:
+        show_costs(small, vectors, corpus, split, as_json)
+        return
+    small.check_unasked()
+    if corpus is None:
+        raise UsageError("the scored pairs are in the corpus: give --corpus")
+    _check_options(vectors, without, ablation, worst)
     if ablation:
         _ablation(vectors, corpus, split, backend, as_json)
         return
@@ -118,6 +147,27 @@ def evaluate(
         out.print(console_search.worst_pairs(name, found, _titles(corpus, found)))
 
 
+def _check_options(
+    vectors: tuple[Path, ...], without: list[Modality], ablation: bool, worst: int
+) -> None:
+    """Refuses options of ``evaluate`` that do not go with what is evaluated."""
+    from vidvec.model.weights import is_model
+
+    if not vectors:
+        raise UsageError("nothing to evaluate: give at least one folder of vectors")
+    if without and ablation:
+        raise UsageError("--ablation leaves out one after the other: give it without --without")
+    made = [path for path in vectors if not is_model(path)]
+    if made and (without or ablation):
+        option = "--ablation" if ablation else "--without"
+        raise UsageError(
+            f"{made[0]} is no run and no checkpoint: with {option} videos are embedded anew, which "
+            "takes a model"
+        )
+    if worst < 0 or (worst and len(made) < len(vectors)):
+        raise UsageError(f"--worst {worst}: expected 1 or more, and folders of vectors alone")
+
+
 def _evaluations(
     paths: tuple[Path, ...], folder: Path, split: str, without: list[Modality], backend: Backend
 ) -> list[tuple[str, Evaluation]]:
@@ -125,6 +175,7 @@ def _evaluations(
     from vidvec.data.corpus import Corpus
     from vidvec.embed.ablation import evaluate_model
     from vidvec.embed.evaluate import evaluate as measure
+    from vidvec.embed.evaluate import split_of
     from vidvec.embed.vectors import Vectors
     from vidvec.model.weights import is_model
 
@@ -135,7 +186,7 @@ def _evaluations(
         if is_model(path):
             figures = evaluate_model(path, corpus, split, without=without, backend=backend)
         else:
-            figures = measure(Vectors(path), corpus.pairs(), split)
+            figures = measure(Vectors(path), corpus.pairs(), split_of(corpus, split))
         table.append((f"{path}{named}", figures))
     return table
 
@@ -183,31 +234,3 @@ def _ablation(
         return
     for name, ablation in found.items():
         out.print(console.ablation(name, ablation))
-
-
-def fuse(
-    *members: Path,
-    to: Annotated[Path, Parameter(name="--out")],
-    weights: NumbersOption = None,
-    size: int = 256,
-    method: Literal["streaming", "exact"] = "streaming",
-) -> None:
-    """Fuse several models' vectors of the same videos into one.
-
-    Args:
-        members: Folders of vectors.
-        to: Folder of the fused vectors.
-        weights: One a model; equal without.
-        size: Numbers in a fused vector.
-        method: exact takes the SVD of all vectors in memory; streaming needs memory for one block.
-    """
-    from vidvec.embed.fusion import fuse as run
-    from vidvec.storage import read_manifest
-
-    fusion = run(list(members), to, weights, size, method)
-    kept, dimension = fusion.kept, fusion.projection.shape[1]
-    out.print(f"{to}: {len(members)} models, {dimension} numbers, {kept:.2%} of the length kept")
-    left_out = read_manifest(to, "vectors")["made_by"].get("left_out", [])
-    for member, count in zip(members, left_out, strict=False):
-        said = f"left out: {count} videos of {member} that are not in all"
-        out.print(said, highlight=False, soft_wrap=True)

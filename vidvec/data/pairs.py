@@ -14,8 +14,10 @@ from vidvec.errors import BadRecord, FormatError
 from vidvec.records import Pair, Reject
 
 _NAMES = (("id_1", "id1"), ("id_2", "id2"), ("score", "grade", "similarity", "label"))
+_RATERS = ("rater", "rater_id", "annotator", "annotator_id", "worker", "worker_id")
 
-# Three cells and where they stand, lines or rows counted from 1.
+# Three cells, that of the rater behind where there is one, and where they stand, lines or rows
+# counted from 1.
 Rows = Iterator[tuple[int, Sequence[Any] | BadRecord]]
 
 
@@ -55,6 +57,27 @@ def iterate_pairs(
     Raises:
         FormatError: The file is missing or of no such kind, or its columns cannot be told.
     """
+    for where, row, _ in _iterate(path, labels, name):
+        yield where, row
+
+
+def read_ratings(path: Path) -> tuple[list[tuple[Pair, str]], list[Reject]]:
+    """Reads a file of scored pairs with who scored each; see ``iterate_pairs``.
+
+    Returns:
+        The pairs in the file's order, each with the cell of its column ``rater`` (``annotator``,
+        ``worker``, or one of these with ``_id``), empty where there is none; and the rows that are
+        no pairs.
+    """
+    rows = [(row, rater) for _, row, rater in _iterate(path)]
+    rated = [(row, rater) for row, rater in rows if isinstance(row, Pair)]
+    return rated, [row for row, _ in rows if isinstance(row, Reject)]
+
+
+def _iterate(
+    path: Path, labels: bool = False, name: str = ""
+) -> Iterator[tuple[str, Pair | Reject, str]]:
+    """The rows, where each stands, and its rater."""
     suffix = path.suffix.lower()
     if suffix not in _READERS:
         raise FormatError(f"{path} is no file of pairs: expected {', '.join(_READERS)}")
@@ -69,10 +92,11 @@ def iterate_pairs(
             pair = _pair(cells)
             if labels:
                 _check_label(pair)
-            yield where, pair
+            rater = "" if len(cells) < 4 or cells[3] is None else str(cells[3]).strip()
+            yield where, pair, rater
         except BadRecord as error:
             reason = "bad-pair" if error.reason == "bad-record" else error.reason
-            yield where, Reject(where, "", reason, error.detail)
+            yield where, Reject(where, "", reason, error.detail), ""
 
 
 def _check_label(pair: Pair) -> None:
@@ -112,7 +136,7 @@ def _id(cell: Any) -> str:
 
 
 def _positions(names: Sequence[str]) -> list[int]:
-    """Where the two ids and the score stand.
+    """Where the two ids and the score stand; and the rater, where there is such a column besides.
 
     Raises:
         BadRecord: There are fewer than three columns, or one id has its name and the other none.
@@ -124,7 +148,9 @@ def _positions(names: Sequence[str]) -> list[int]:
     if (found[0] is None) != (found[1] is None) or None in positions:
         columns = ", ".join(map(repr, names)) or "none"
         raise BadRecord("bad-pair", f"columns are {columns}, expected 'id_1', 'id_2' and 'score'")
-    return [at for at in positions if at is not None]
+    known = [at for at in positions if at is not None]
+    rater = next((plain.index(one) for one in _RATERS if one in plain), None)
+    return known if rater is None or rater in known else [*known, rater]
 
 
 def _header_positions(path: Path, names: Sequence[str]) -> list[int]:
@@ -169,10 +195,10 @@ def _read_text(path: Path, labels: bool = False) -> Rows:
         if isinstance(row, BadRecord):
             yield number, row
             continue
-        if len(row) > max(positions):
-            yield number, [row[at] for at in positions]
+        if len(row) > max(positions[:3]):
+            yield number, [row[at] for at in positions if at < len(row)]
         else:
-            detail = f"the row has {len(row)} fields, expected at least {max(positions) + 1}"
+            detail = f"the row has {len(row)} fields, expected at least {max(positions[:3]) + 1}"
             yield number, BadRecord("bad-pair", detail)
 
 

@@ -14,7 +14,7 @@ from vidvec.config import Backend, Modality, SplitName
 from vidvec.data.batches import BatchBuilder
 from vidvec.data.corpus import Corpus
 from vidvec.embed.embedder import Encoder, Progress, check_without, embed_rows
-from vidvec.embed.evaluate import Evaluation, chosen_pairs, evaluate, pair_cosines
+from vidvec.embed.evaluate import Evaluation, chosen_pairs, evaluate, pair_cosines, split_of
 from vidvec.errors import UsageError
 from vidvec.metrics import Interval
 from vidvec.records import Pair
@@ -105,8 +105,9 @@ def evaluate_model(
     check_without(encoder.model, without)
     corpus = encoder.model.check_frames(corpus, checkpoint, without)
     pairs = corpus.pairs()
-    some = [pairs[int(i)] for i in chosen_pairs(pairs, split)[0]]
-    return evaluate(_embedded(encoder, corpus, some, without), pairs, split, seed)
+    parts = split_of(corpus, split)
+    some = [pairs[int(i)] for i in chosen_pairs(pairs, parts)[0]]
+    return evaluate(_embedded(encoder, corpus, some, without), pairs, parts, seed)
 
 
 def ablate(
@@ -135,7 +136,7 @@ def ablate(
     encoder = Encoder.load(checkpoint, backend=backend)
     corpus = encoder.model.check_frames(corpus, checkpoint)
     pairs = corpus.pairs()
-    chosen = [pairs[int(i)] for i in chosen_pairs(pairs, split)[0]]
+    chosen = [pairs[int(i)] for i in chosen_pairs(pairs, split_of(corpus, split))[0]]
     if not chosen:
         raise UsageError(
             f"no pair to measure on: {corpus.path} has {len(pairs)} pairs, none of them in the "

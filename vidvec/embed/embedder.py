@@ -10,11 +10,13 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from vidvec.config import Backend, Modality, Precision
 from vidvec.data.batches import BatchBuilder, assemble, prefetch
 from vidvec.data.corpus import Corpus
 from vidvec.data.texts import COLUMNS
+from vidvec.embed.dtypes import check_size, cut, unit_rows
 from vidvec.embed.vectors import VectorWriter
 from vidvec.errors import UsageError
 from vidvec.model.precision import autocast, in_bfloat16
@@ -37,6 +39,9 @@ class Encoder:
     (2, 256)
     >>> encoder.similarity(encoder.encode("a cat"), vectors).shape
     (1, 2)
+
+    Attributes:
+        dimension: E, numbers in a vector.
     """
 
     def __init__(
@@ -44,7 +49,10 @@ class Encoder:
         model: VideoModel,
         device: str | torch.device | None = None,
         backend: Backend = "auto",
+        size: int | None = None,
     ) -> None:
+        whole = model.recipe.model.embedding_size
+        self.dimension = whole if size is None else check_size(size, whole, "the model")
         gpu = torch.cuda.is_available() and backend != "int8"
         self.device = torch.device(device or ("cuda" if gpu else "cpu"))
         if backend == "int8" and self.device.type != "cpu":
@@ -61,6 +69,7 @@ class Encoder:
         path: str | Path,
         device: str | torch.device | None = None,
         backend: Backend = "auto",
+        size: int | None = None,
     ) -> Encoder:
         """Reads a checkpoint, or a run's best one.
 
@@ -70,17 +79,23 @@ class Encoder:
             backend: How the matrix products are computed. ``auto``: in bfloat16 on a GPU that has
                 it, which moves cosines by about 0.001, else in float32. ``int8``: on a CPU, with
                 weights and activations rounded to 8 bits.
+            size: Of each vector only the first so many numbers, brought to length 1 (see
+                ``trained_sizes``); ``None``: all.
 
         Raises:
             FormatError: There is no checkpoint, or it is damaged.
-            UsageError: The device has no such backend.
+            UsageError: The device has no such backend, or a vector not so many numbers.
         """
-        return cls(load_model(path), device, backend)
+        return cls(load_model(path), device, backend, size)
 
     @property
-    def dimension(self) -> int:
-        """E, numbers in a vector."""
-        return self.model.recipe.model.embedding_size
+    def trained_sizes(self) -> tuple[int, ...]:
+        """Sizes that the model was trained to be cut to, ascending, and its own."""
+        recipe, past = self.model.recipe, self.model.made_by
+        while past.get("stage") == "soup":
+            past = past["members"][0]["made_by"]
+        prefixes = recipe.finetune.prefixes if past.get("stage") == "finetune" else ()
+        return tuple(sorted({*prefixes, recipe.model.embedding_size}))
 
     @overload
     def encode(
@@ -90,6 +105,7 @@ class Encoder:
         *,
         show_progress_bar: bool = ...,
         convert_to_tensor: Literal[False] = ...,
+        size: int | None = ...,
     ) -> NDArray[np.float32]: ...
 
     @overload
@@ -100,6 +116,7 @@ class Encoder:
         *,
         show_progress_bar: bool = ...,
         convert_to_tensor: Literal[True],
+        size: int | None = ...,
     ) -> torch.Tensor: ...
 
     def encode(
@@ -109,6 +126,7 @@ class Encoder:
         *,
         show_progress_bar: bool = False,
         convert_to_tensor: bool = False,
+        size: int | None = None,
     ) -> NDArray[np.float32] | torch.Tensor:
         """Vectors of videos, of length 1, in their order; called as sentence-transformers is.
 
@@ -120,13 +138,17 @@ class Encoder:
             batch_size: Videos a batch.
             show_progress_bar: In the terminal's error stream.
             convert_to_tensor: Give a tensor on the model's device.
+            size: Only the first so many numbers, brought to length 1; ``None``: all.
 
         Returns:
             (videos, E) float32; (E,) of one that is not in a list.
 
         Raises:
-            UsageError: Frames or audio of another width than the model's, or with NaN or infinity.
+            UsageError: Frames or audio of another width than the model's, or with NaN or infinity;
+                vectors have fewer numbers than ``size``.
         """
+        if size is not None:
+            check_size(size, self.dimension, "the encoder")
         one = isinstance(videos, (str, Video))
         given: Sequence[Video | str] = [videos] if isinstance(videos, (str, Video)) else videos
         records = [Video(id="", title=v) if isinstance(v, str) else v for v in given]
@@ -140,6 +162,7 @@ class Encoder:
         for start in _counted(range(0, len(order), batch_size), show_progress_bar):
             rows = order[start : start + batch_size]
             vectors[rows] = self.run(self._assembled([records[row] for row in rows]))
+        vectors = vectors if size is None else cut(vectors, size)
         found = vectors[0] if one else vectors
         return torch.from_numpy(found).to(self.device) if convert_to_tensor else found
 
@@ -209,7 +232,9 @@ class Encoder:
         """(B, E) float32, on the device, which nobody waits for here."""
         with torch.inference_mode(), autocast(self.device, self._precision):
             vectors: torch.Tensor = self._encoder(batch.to(self.device)).vectors
-            return vectors.float()
+            if self.dimension == vectors.shape[1]:
+                return vectors.float()
+            return functional.normalize(vectors[:, : self.dimension].float())
 
 
 def _counted(starts: range, shown: bool) -> Iterable[int]:
@@ -230,8 +255,7 @@ def _unit_rows(vectors: Vectorlike, beside: Vectorlike | None = None) -> NDArray
     width = rows.shape[-1] if beside is None else np.shape(beside)[-1]
     if rows.ndim != 2 or rows.shape[1] != width:
         raise UsageError(f"vectors of shape {rows.shape}, expected (n, {width})")
-    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
+    return unit_rows(rows)
 
 
 def weights_hash(checkpoint: Path) -> str:
@@ -249,6 +273,7 @@ def embed(
     parts: Sequence[str] = (),
     backend: Backend = "auto",
     without: Collection[Modality] = (),
+    size: int | None = None,
 ) -> int:
     """Writes a vector for every video of a corpus; carries on where it was stopped.
 
@@ -262,17 +287,19 @@ def embed(
         parts: Only videos of these parts of the corpus, in any order; empty: all videos.
         backend: See ``Encoder.load``.
         without: What is read of no video, as if none had it.
+        size: See ``Encoder.load``.
 
     Returns:
         How many vectors there are.
 
     Raises:
         UsageError: The model was trained on frames of another encoder, ``out`` holds others, the
-            corpus has no such part, or the model does not read what is to be left out.
+            corpus has no such part, the model does not read what is to be left out, or its vectors
+            have fewer numbers than ``size``.
     """
     corpus = Corpus(corpus_path)
     chosen = rows_of_parts(corpus, parts)
-    encoder = Encoder.load(checkpoint, backend=backend)
+    encoder = Encoder.load(checkpoint, backend=backend, size=size)
     check_without(encoder.model, without)
     corpus = encoder.model.check_frames(corpus, checkpoint, without)
     made_by: dict[str, Any] = {
@@ -286,6 +313,8 @@ def embed(
         made_by["backend"] = "int8" if backend == "int8" else "bf16"
     if corpus.features:
         made_by["features"] = corpus.features
+    if encoder.dimension < (whole := encoder.model.recipe.model.embedding_size):
+        made_by |= {"size": encoder.dimension, "cut_from": whole}
     if parts:
         made_by["parts"] = sorted(set(parts))
     if without:

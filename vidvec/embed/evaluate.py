@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vidvec import metrics
 from vidvec.config import SplitName
-from vidvec.data.splits import rank_normalise, split_pairs
+from vidvec.data.corpus import Corpus
+from vidvec.data.splits import Split, corpus_split, rank_normalise, split_pairs
 from vidvec.errors import UsageError
 from vidvec.metrics import Interval
 from vidvec.records import Pair
@@ -35,7 +36,7 @@ class Evaluation:
     """Figures on the validation pairs of a split.
 
     Attributes:
-        split: ``clean``, ``published`` or ``all``.
+        split: ``clean``, ``balanced``, ``published`` or ``all``.
         pairs: Pairs measured.
         missing: Pairs of the split with a video that has no vector; left out.
         shared: Of the pairs measured, those that share a video with training pairs.
@@ -56,25 +57,30 @@ class Evaluation:
 
 
 def evaluate(
-    vectors: VectorTable, pairs: Sequence[Pair], split: SplitName | str = "clean", seed: int = 0
+    vectors: VectorTable,
+    pairs: Sequence[Pair],
+    split: SplitName | str | Split = "clean",
+    seed: int = 0,
 ) -> Evaluation:
     """Compares cosines with scores on the validation pairs of a split.
 
     Args:
         vectors: Of the videos.
         pairs: All scored pairs; rank normalisation is over all of them, before the split.
-        split: ``clean``, ``published``, or ``all`` for every pair (where nothing was trained).
+        split: ``clean``, ``published``, or ``all`` for every pair (where nothing was trained); or
+            what ``split_of`` gives, as ``balanced`` needs it.
         seed: Of the bootstrap.
 
     Raises:
         UsageError: No pair is left to measure on.
     """
     chosen, training = chosen_pairs(pairs, split)
+    name = split.name if isinstance(split, Split) else split
     there = np.array([pair.id_1 in vectors and pair.id_2 in vectors for pair in pairs], np.bool_)
     kept = chosen[there[chosen]]
     if not len(kept):
         raise UsageError(
-            f"no pair to measure on: {len(pairs)} pairs, {len(chosen)} in the {split} validation "
+            f"no pair to measure on: {len(pairs)} pairs, {len(chosen)} in the {name} validation "
             f"split, {len(kept)} of them with vectors"
         )
     measured = [pairs[int(i)] for i in kept]
@@ -90,7 +96,7 @@ def evaluate(
             metrics.spearman, cosine[clean], scores[clean], seed=seed
         )
     return Evaluation(
-        split=split,
+        split=name,
         pairs=len(kept),
         missing=len(chosen) - len(kept),
         shared=int(shared.sum()),
@@ -102,19 +108,28 @@ def evaluate(
 
 
 def chosen_pairs(
-    pairs: Sequence[Pair], split: SplitName | str
+    pairs: Sequence[Pair], split: SplitName | str | Split
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Positions of the pairs that a split measures on, and of those that it trains on.
 
     Raises:
         UsageError: There is no such split.
     """
+    if isinstance(split, Split):
+        return split.validation, split.train
     if split == "all":
         return np.arange(len(pairs)), np.zeros(0, np.int64)
     if split not in ("clean", "published"):
-        raise UsageError(f"split {split!r}: expected clean, published or all")
+        # That of a corpus may be older than some of the pairs: split_of gives it.
+        expected = "clean, published or all" if split != "balanced" else "that of a corpus"
+        raise UsageError(f"split {split!r}: expected {expected}")
     parts = split_pairs(pairs, "clean" if split == "clean" else "published")
     return parts.validation, parts.train
+
+
+def split_of(corpus: Corpus, split: SplitName | str) -> Split | str:
+    """A split as ``chosen_pairs`` takes it: ``balanced`` as written down in the corpus."""
+    return corpus_split(corpus, "balanced") if split == "balanced" else split
 
 
 def _videos(pair: Pair) -> tuple[str, str]:

@@ -1,8 +1,8 @@
-"""Vectors on disk: Arrow shards of id and fixed-size float32 vector, in corpus order.
+"""Vectors on disk: Arrow shards of id and vector, in corpus order.
 
     VECTORS/
-      manifest.json     shards, dimension, whether normalised, what made them
-      shards/*.arrow    columns id and vector
+      manifest.json     shards, dimension, dtype, whether normalised, what made them
+      shards/*.arrow    columns id and vector, a fixed-size list (see ``dtypes``)
 
 The manifest names the shards that count and is replaced whole after each, so a killed run loses at
 most the shard it was at.
@@ -20,14 +20,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidvec import storage
+from vidvec.embed.dtypes import Dtype, check_dtype, column_type, decode, encode
 from vidvec.errors import FormatError, UsageError
 
 KIND = "vectors"
 SHARD_ROWS = 65_536
 
 
-def _schema(dimension: int) -> pa.Schema:
-    return pa.schema([("id", pa.string()), ("vector", pa.list_(pa.float32(), dimension))])
+def _schema(dimension: int, dtype: Dtype) -> pa.Schema:
+    return pa.schema([("id", pa.string()), ("vector", column_type(dimension, dtype))])
+
+
+def origin(made_by: dict[str, Any]) -> dict[str, Any]:
+    """What made vectors before they were compressed: ``made_by`` of the first of them."""
+    while made_by.get("stage") == "compress":
+        made_by = made_by["made_of"]
+    return made_by
 
 
 class VectorWriter:
@@ -36,7 +44,8 @@ class VectorWriter:
     Args:
         path: The folder.
         dimension: E.
-        facts: What made the vectors (``made_by`` and such); must be the same to carry on.
+        facts: What made the vectors (``made_by`` and such); must be the same to carry on. With
+            ``dtype``, that is what is kept of them; without, float32.
 
     Raises:
         UsageError: The folder holds vectors that something else made.
@@ -44,6 +53,7 @@ class VectorWriter:
 
     def __init__(self, path: Path, dimension: int, facts: dict[str, Any]) -> None:
         self.path, self._dimension = path, dimension
+        self._dtype = check_dtype(facts.get("dtype", "float32"))
         (path / "shards").mkdir(parents=True, exist_ok=True)
         storage.remove_leftovers(path / "shards")
         self._manifest = {"dimension": dimension, "complete": False, "shards": [], **facts}
@@ -70,11 +80,10 @@ class VectorWriter:
     def append(self, ids: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Commits one shard: (n,) ids and (n, E) vectors."""
         name = f"{len(self._manifest['shards']):06d}.arrow"
-        flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
-        column = pa.FixedSizeListArray.from_arrays(flat, self._dimension)
-        batch = pa.record_batch(
-            [pa.array(ids, pa.string()), column], schema=_schema(self._dimension)
-        )
+        schema = _schema(self._dimension, self._dtype)
+        flat = pa.array(encode(vectors, self._dtype).reshape(-1))
+        column = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type)
+        batch = pa.record_batch([pa.array(ids, pa.string()), column], schema=schema)
         with (
             storage.atomic_path(self.path / "shards" / name) as temporary,
             pa.OSFile(str(temporary), "wb") as sink,
@@ -109,6 +118,7 @@ class Vectors:
         if not self.manifest["complete"]:
             raise FormatError(f"{path} is unfinished: run the command that makes it again")
         self.dimension = int(self.manifest["dimension"])
+        self.dtype = check_dtype(self.manifest.get("dtype", "float32"))
         self.normalised = bool(self.manifest["normalised"])
         self._tables = [self._open(entry) for entry in self.manifest["shards"]]
 
@@ -119,8 +129,11 @@ class Vectors:
             table.validate(full=True)  # a bad offset would end the process
         except (OSError, ValueError, pa.ArrowException) as error:
             raise FormatError(f"shard {path} cannot be opened: {error}") from None
-        if not table.schema.equals(_schema(self.dimension)):
-            raise FormatError(f"shard {path} does not hold vectors of {self.dimension} numbers")
+        if not table.schema.equals(_schema(self.dimension, self.dtype)):
+            kind = "" if self.dtype == "float32" else f" in {self.dtype}"
+            raise FormatError(
+                f"shard {path} does not hold vectors of {self.dimension} numbers{kind}"
+            )
         if len(table) != entry["rows"]:
             raise FormatError(f"shard {path} has {len(table)} rows, expected {entry['rows']}")
         return table
@@ -129,7 +142,8 @@ class Vectors:
         return sum(len(table) for table in self._tables)
 
     def __repr__(self) -> str:
-        return f"Vectors({str(self.path)!r}, {len(self)} × {self.dimension})"
+        kind = "" if self.dtype == "float32" else f" {self.dtype}"
+        return f"Vectors({str(self.path)!r}, {len(self)} × {self.dimension}{kind})"
 
     @cached_property
     def ids(self) -> list[str]:
@@ -155,13 +169,38 @@ class Vectors:
             raise UsageError(f"no vector for video {video_id!r} in {self.path}") from None
 
     def shards(self) -> Iterator[tuple[list[str], NDArray[np.float32]]]:
-        """Ids and (n, E) vectors, shard by shard; the vectors are views of the mapped files."""
+        """Ids and (n, E) vectors, shard by shard; of float32, views of the mapped files."""
+        for table, kept in zip(self._tables, self.kept_shards(), strict=True):
+            yield table.column("id").to_pylist(), self.decode(kept)
+
+    def kept_shards(self) -> Iterator[NDArray[Any]]:
+        """(n, W) what is kept of the vectors, shard by shard: views of the mapped files."""
         for table in self._tables:
             column = table.column("vector")
             # Combining would copy, even a single chunk.
             chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
             flat = chunk.values.to_numpy(zero_copy_only=True)
-            yield table.column("id").to_pylist(), flat.reshape(-1, self.dimension)
+            yield flat.reshape(-1, column.type.list_size)
+
+    def decode(self, kept: NDArray[Any]) -> NDArray[np.float32]:
+        """(n, E) vectors from (n, W) of what is kept of them."""
+        return decode(kept, self.dtype, self.dimension)
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, E) vectors of (n,) rows; of a mapped file only these are read."""
+        found = np.empty((len(rows), self.dimension), np.float32)
+        kept, starts = self._mapped
+        shards = np.searchsorted(starts, rows, side="right") - 1
+        for shard in np.unique(shards).tolist():
+            mine = shards == shard
+            found[mine] = self.decode(kept[shard][rows[mine] - starts[shard]])
+        return found
+
+    @cached_property
+    def _mapped(self) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
+        """What is kept, by shard, and the row that each shard begins with, and their end."""
+        kept = list(self.kept_shards())
+        return kept, np.cumsum([0, *map(len, kept)], dtype=np.int64)
 
     @cached_property
     def matrix(self) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vidvec.config import ModelConfig
+from vidvec.model.adapter import ResidualAdapter
 from vidvec.model.attention import attend
 from vidvec.model.dropout import Dropout
 from vidvec.model.layout import FlatLayout, fill, flat_layout
@@ -84,11 +85,13 @@ class Encoded:
         hidden: (N, H) last hidden states.
         layout: Where each frame and token stands in them.
         projected: (B, E) the video vectors before normalisation.
+        pooled: (B, H) what they are projected from.
     """
 
     hidden: Tensor
     layout: FlatLayout
     projected: Tensor
+    pooled: Tensor
 
     @property
     def vectors(self) -> Tensor:
@@ -161,6 +164,11 @@ class VideoEncoder(nn.Module):
             shrink_residuals(self.blocks)
         # Keeps angles, so that what is alike before the projection is alike after it.
         nn.init.orthogonal_(self.projection.weight)
+        self.adapter: ResidualAdapter | None = None
+        if config.adapter_size:
+            self.adapter = ResidualAdapter(
+                config.embedding_size, config.adapter_size, config.adapter_scale
+            )
 
     def filled(self, batch: Batch) -> Batch:
         """The batch as this model reads it: padded where the model counts padding."""
@@ -210,10 +218,14 @@ class VideoEncoder(nn.Module):
         hidden = self.final_norm(hidden)
         counted = None if self.config.count_padding else layout.real
         pooled = self.pool(hidden, layout, counted)
+        return Encoded(hidden, layout, self.project(pooled), pooled)
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """(B, H) pooled hidden states to the (B, E) video vectors before normalisation."""
         # Under autocast too: cosines would lose more by it than products gain.
         with exact(pooled):
-            projected = self.projection(pooled.to(self.projection.weight.dtype))
-        return Encoded(hidden, layout, projected)
+            projected: Tensor = self.projection(pooled.to(self.projection.weight.dtype))
+            return projected if self.adapter is None else self.adapter(projected)
 
     def _embed(self, batch: Batch, layout: FlatLayout) -> Tensor:
         """(N, H): tokens, frames and audio, each through its own embedding, in sequence order."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vidvec.errors import UsageError
+from vidvec.model.adapter import merge_low_rank
 from vidvec.model.encoder import VideoEncoder
 
 
@@ -66,6 +67,7 @@ def quantized(encoder: VideoEncoder, *, wide: bool | None = None) -> VideoEncode
         UsageError: This PyTorch has no int8 products for this machine.
     """
     small = copy.deepcopy(encoder).cpu().eval()
+    merge_low_rank(small)
     wide = has_wide_sums() if wide is None else wide
     try:
         with _engine(wide):

@@ -22,6 +22,7 @@ from vidvec.data.corpus import NO_AUDIO, Corpus
 from vidvec.data.frames import describe, difference, same_encoder
 from vidvec.data.tokenizer import TitleTokenizer, load_tokenizer
 from vidvec.errors import FormatError, UsageError
+from vidvec.model.adapter import merged_tensors
 from vidvec.model.encoder import VideoEncoder
 from vidvec.model.heads import PretrainingHeads, TagHead
 
@@ -110,22 +111,28 @@ class VideoModel:
 
 
 def _heads_name(heads: PretrainingHeads | TagHead | None) -> bool | str:
-    """How ``config.json`` names a model's heads: all of them, ``tags``, or none."""
-    if heads is None or isinstance(heads, PretrainingHeads):
-        return heads is not None
-    return "tags"
+    """How ``config.json`` names a model's heads: all, ``match`` with that one too, tags or none."""
+    if isinstance(heads, PretrainingHeads):
+        return "match" if heads.match is not None else True
+    return "tags" if heads is not None else False
 
 
 def _make_heads(name: bool | str, config: ModelConfig) -> PretrainingHeads | TagHead | None:
     if name == "tags":
         return TagHead(config)
-    return PretrainingHeads(config) if name else None
+    return PretrainingHeads(config, match=name == "match") if name else None
 
 
 def save_model(folder: Path, model: VideoModel) -> None:
-    """Writes a checkpoint into ``folder``, which the caller makes atomic."""
+    """Writes a checkpoint into ``folder``, which the caller makes atomic.
+
+    Low-rank updates are merged into the weights that they are of.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.detach().cpu().contiguous() for name, value in model.named_parameters()}
+    own = merged_tensors(model.encoder, "encoder")
+    if model.heads is not None:
+        own.update(model.heads.named_parameters(prefix="heads"))
+    tensors = {name: value.detach().cpu().contiguous() for name, value in own.items()}
     save_file(tensors, folder / "model.safetensors")
     config = {
         "model": model.recipe.model.model_dump(),

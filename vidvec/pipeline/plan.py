@@ -13,11 +13,12 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
 from vidvec import storage
-from vidvec.config import Recipe, Section, load_recipe
+from vidvec.config import FinetuneConfig, Recipe, Section, load_recipe
 from vidvec.data.competition import (
     PARTS,
     TAG_LIST,
@@ -47,6 +48,9 @@ class Plan(Section):
     Attributes:
         name: Of the plan.
         jobs: Recipes, by name or path.
+        folds: Each job is finetuned so many times, from one pretraining, each time on other pairs
+            (``finetune.fold``); 0: once, on all.
+        seeds: Each job is trained with each of these; empty: with its own.
         fuse_best: How many of the best models are fused, each number once.
         size: Numbers in a fused vector.
         published: Published figures of jobs, by the recipe's name, for the table.
@@ -54,6 +58,8 @@ class Plan(Section):
 
     name: str
     jobs: tuple[str, ...] = Field(min_length=1)
+    folds: int = Field(0, ge=0)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = ()
     fuse_best: tuple[int, ...] = ()
     size: int = Field(256, gt=0)
     published: dict[str, Published] = Field(default_factory=dict)
@@ -66,10 +72,12 @@ class Job:
     Attributes:
         name: Short, for folders and messages: the last part of the recipe's name.
         recipe: Resolved, with the command line's settings.
+        pretrained: Name of the pretraining that it starts from, which folds share; empty: its own.
     """
 
     name: str
     recipe: Recipe
+    pretrained: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +135,33 @@ def load_plan(source: str, overrides: Iterable[str] = ()) -> tuple[Plan, list[Jo
         )
         raise ConfigError(f"plan {source}: {problems}") from None
     recipes = [load_recipe(find_recipe(job, path), settings) for job in plan.jobs]
-    jobs = [Job(_short(recipe), recipe) for recipe in recipes]
+    jobs = [job for recipe in recipes for job in _variants(recipe, plan)]
     names = [job.name for job in jobs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"plan {source} has two jobs named {', '.join(twice)}")
     return plan, jobs
+
+
+def _variants(recipe: Recipe, plan: Plan) -> list[Job]:
+    """A recipe's jobs: one for each seed and fold of a plan."""
+    jobs = []
+    for seed in plan.seeds or (recipe.seed,):
+        name = f"{recipe.name}-seed{seed}" if plan.seeds else recipe.name
+        seeded = recipe.model_copy(update={"name": name, "seed": seed})
+        if not plan.folds:
+            jobs.append(Job(_short(seeded), seeded))
+        for fold in range(1, plan.folds + 1):
+            settings = {**recipe.finetune.model_dump(), "fold": fold, "folds": plan.folds}
+            try:
+                finetune = FinetuneConfig.model_validate(settings)
+            except ValidationError as error:
+                found = "; ".join(str(each["ctx"]["error"]) for each in error.errors())
+                raise ConfigError(f"plan {plan.name}: {found}") from None
+            update = {"name": f"{name}-fold{fold}", "finetune": finetune}
+            one = seeded.model_copy(update=update)
+            jobs.append(Job(_short(one), one, _short(seeded)))
+    return jobs
 
 
 def _short(recipe: Recipe) -> str:
@@ -203,7 +232,9 @@ def training_stages(jobs: Sequence[Job], data: Path, out: Path, strict: bool) ->
     stages = [*_downloads(jobs, out), ingest]
     embedded = [part for part in EMBEDDED_PARTS if part in present]
     for job in jobs:
-        stages += _job_stages(job, out, ingest, embedded)
+        there = {stage.name for stage in stages}
+        some = _job_stages(job, out, ingest, embedded)
+        stages += [stage for stage in some if stage.name not in there]
     return stages
 
 
@@ -234,14 +265,15 @@ def _job_stages(job: Job, out: Path, ingest: Stage, parts: Sequence[str]) -> lis
     pretrain_key = _digest("pretrain", ingest.key, recipe.stage_hash("pretrain"))
     finetune_key = _digest("finetune", pretrain_key, recipe.stage_hash("finetune"))
     embed_key = _digest("embed", finetune_key, *parts)
-    pretrained = folder / f"pretrained-{pretrain_key[:6]}"
+    first = job.pretrained or job.name
+    pretrained = out / first / f"pretrained-{pretrain_key[:6]}"
     tuned = folder / f"tuned-{finetune_key[:6]}"
     vectors = folder / f"vectors-{embed_key[:6]}"
     init = recipe.model.init
     before = ["ingest", *([f"download {init}"] if init and not Path(init).is_dir() else [])]
     return [
         Stage(
-            f"pretrain {job.name}",
+            f"pretrain {first}",
             ("pretrain", corpus, str(pretrained), *settings),
             pretrained,
             pretrain_key,
@@ -253,7 +285,7 @@ def _job_stages(job: Job, out: Path, ingest: Stage, parts: Sequence[str]) -> lis
             ("finetune", corpus, str(tuned), "--from", str(pretrained), *settings),
             tuned,
             finetune_key,
-            ("ingest", f"pretrain {job.name}"),
+            ("ingest", f"pretrain {first}"),
             job.name,
         ),
         Stage(

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from vidvec import storage
 from vidvec.config import SplitName
+from vidvec.data.splits import Split
 from vidvec.embed.evaluate import chosen_pairs, pair_cosines
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import FormatError, UsageError
@@ -238,7 +239,7 @@ def calibrate(
     pairs: Sequence[Pair],
     *,
     positive: float | None = None,
-    split: SplitName | str = "clean",
+    split: SplitName | str | Split = "clean",
     seed: int = 0,
 ) -> Calibration:
     """Calibrates the cosines of a folder of vectors; not saved yet.
@@ -264,7 +265,7 @@ def calibrate(
         np.array([pair.score for pair in there], np.float64),
         positive=positive,
         stamp=vectors_stamp(vectors),
-        split=str(split),
+        split=split.name if isinstance(split, Split) else str(split),
         missing=len(some) - len(there),
         seed=seed,
     )

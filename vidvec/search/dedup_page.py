@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vidvec.data import html
+from vidvec.data import csv_files, html
 from vidvec.data.corpus import Corpus
 from vidvec.records import Video
 from vidvec.search.dedup import Deduplication
@@ -43,25 +42,14 @@ def csv_rows(groups: Sequence[Group], corpus: Corpus | None) -> Iterator[tuple[s
                 hit.id,
                 f"{hit.cosine:.6f}",
                 group.representative,
-                harmless(video.title),
+                csv_files.harmless(video.title),
                 video.file,
             )
 
 
-def harmless(text: str) -> str:
-    """Text that no spreadsheet runs: an apostrophe in front of what it would take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
-
-
 def write_csv(path: Path, groups: Sequence[Group], corpus: Corpus | None) -> None:
     """Writes ``csv_rows`` with a header, in UTF-8; there whole or not at all."""
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", encoding="utf-8", errors="replace", newline="") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(csv_rows(groups, corpus))
+    csv_files.write_csv(path, COLUMNS, csv_rows(groups, corpus))
 
 
 def _video(corpus: Corpus | None, video_id: str) -> Video:

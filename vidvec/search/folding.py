@@ -168,7 +168,7 @@ def fit(
         add(neighbours, some, vectors)
         done += len(some)
         say(done, len(wanted), "adding")
-    if extended is None and KINDS[kind].lists:
+    if extended is None and KINDS[kind].tuned:
         say(0, len(every), "measuring")
         settings |= tune(neighbours, source, every, places)
     _swap(folder, store, neighbours, settings, state.next_row)

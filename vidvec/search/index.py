@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidvec.data.corpus import Corpus
-from vidvec.embed.vectors import Vectors
+from vidvec.embed.vectors import Vectors, origin
 from vidvec.errors import UsageError
 from vidvec.search.neighbours import unit
 from vidvec.search.query import QueryEncoder
@@ -99,7 +99,7 @@ def gone_ids(corpus: Corpus | None, vectors: Vectors, *, own: bool) -> list[str]
     if corpus is None or not corpus.edition:
         return []
     # Imported vectors may be of videos that were never in it.
-    own = own and vectors.manifest["made_by"]["stage"] != "import"
+    own = own and origin(vectors.manifest["made_by"])["stage"] != "import"
     live = {corpus.ids[row] for row in corpus.live.tolist()}
     return [video for video in vectors.ids if video not in live and (own or video in corpus)]
 
@@ -121,6 +121,7 @@ def corpus_of(vectors: Path, given: Path | None = None) -> Corpus | None:
 
 def _corpora(made_by: dict[str, Any]) -> Iterator[Path]:
     """Corpora that vectors were made from; of fused ones, those of each member."""
+    made_by = origin(made_by)
     if made_by["stage"] != "fuse":
         if made_by.get("corpus"):  # imported vectors need not have one
             yield Path(made_by["corpus"])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vidvec.config import Backend, Modality
+from vidvec.embed.dtypes import cut
 from vidvec.embed.embedder import Encoder, weights_hash
 from vidvec.embed.fusion import Fusion, load_fusion
 from vidvec.errors import UsageError
@@ -125,7 +126,7 @@ class MadeByFusion:
         fusion: Of them.
     """
 
-    members: list[MadeByModel | MadeByFusion]
+    members: list[Made]
     fusion: Fusion
 
     @property
@@ -143,14 +144,36 @@ class MadeByFusion:
         return self.fusion.apply([member.encode(videos) for member in self.members])
 
 
-Made = MadeByModel | MadeByFusion
+@dataclass(slots=True)
+class MadeByCut:
+    """What made vectors of which the first numbers were kept.
+
+    Attributes:
+        whole: Makes them whole.
+        dimension: How many were kept.
+    """
+
+    whole: Made
+    dimension: int
+
+    @property
+    def models(self) -> list[MadeByModel]:
+        """All models."""
+        return self.whole.models
+
+    def encode(self, videos: Sequence[Video]) -> NDArray[np.float32]:
+        """(n, dimension) vectors of length 1."""
+        return cut(self.whole.encode(videos), self.dimension)
+
+
+Made = MadeByModel | MadeByFusion | MadeByCut
 
 
 def open_made(vectors: Path) -> Made:
     """Opens what made a folder of vectors.
 
     Args:
-        vectors: Made by ``embed`` or, from several, by ``fuse``.
+        vectors: Made by ``embed`` or, from several, by ``fuse``; possibly compressed.
 
     Raises:
         UsageError: What made them is not known, or has changed since.
@@ -169,6 +192,9 @@ def _open(vectors: Path, made_by: dict[str, Any]) -> Made:
         made_of = made_by.get("made_of") or [_made_by(member) for member in members]
         opened = [_open_member(*each, vectors) for each in zip(members, made_of, strict=True)]
         return MadeByFusion(opened, load_fusion(vectors))
+    if stage == "compress":
+        whole = _open(vectors, made_by["made_of"])
+        return whole if whole.dimension == made_by["size"] else MadeByCut(whole, made_by["size"])
     if stage == "import":
         raise UsageError(
             f"{vectors} holds vectors that were imported from elsewhere: what made them is not "
@@ -205,6 +231,6 @@ def _open_model(vectors: Path, made_by: dict[str, Any]) -> MadeByModel:
     # Where vectors were made in bf16 on a GPU, a machine without one takes float32, which is near.
     backends: dict[str, Backend] = {"int8": "int8", "bf16": "auto"}
     backend = backends.get(made_by.get("backend", ""), "float32")
-    encoder = Encoder.load(checkpoint, backend=backend)
+    encoder = Encoder.load(checkpoint, backend=backend, size=made_by.get("size"))
     without: frozenset[Modality] = frozenset(made_by.get("without", ()))
     return MadeByModel(checkpoint, encoder, without, Path(made_by.get("corpus", "")))

@@ -19,8 +19,10 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from vidvec.embed.rotation import rotate
 from vidvec.errors import FormatError, UsageError
 from vidvec.search.brute import MANY, nearest
+from vidvec.search.signs import SignIndex
 
 # Its stubs do not know what it adds to its classes in Python.
 faiss: Any = faiss_module
@@ -28,6 +30,8 @@ faiss: Any = faiss_module
 EXACT_NUMBERS = 50_000 * 256
 # FAISS takes k-means centroids for good from 39 vectors each on.
 TRAIN_EACH = 40
+# Bits a number of a query, for RaBitQ: 8 find what all 32 do, at a sixtieth of the time.
+QUERY_BITS = 8
 # Vectors of an exact index that are compared at a time.
 BLOCK = 32_768
 
@@ -37,23 +41,32 @@ class Kind:
     """A kind of index.
 
     Attributes:
-        factory: FAISS's description, with ``{lists}``.
+        factory: FAISS's description, with ``{lists}``; empty for signs alone (``SignIndex``).
         lists: Whether vectors are kept in lists, of which a search looks into some.
         rerank: Candidates a hit, of which the nearest are taken by their own vectors.
+        turned: Vectors and queries are turned by a fixed rotation first, as one bit a number needs.
     """
 
     factory: str
     lists: bool
     rerank: tuple[int, ...]
+    turned: bool = False
+
+    @property
+    def tuned(self) -> bool:
+        """Whether it is measured how much has to be looked at."""
+        return self.lists or len(self.rerank) > 1
 
 
 KINDS = {
     "exact": Kind("IDMap,Flat", False, (1,)),
     "float16": Kind("IDMap,SQfp16", False, (1,)),
     "int8": Kind("IDMap,SQ8", False, (2,)),
+    "binary": Kind("", False, (4, 8, 16, 32, 64, 128)),
     "ivf-float16": Kind("IVF{lists},SQfp16", True, (1,)),
     "ivf-sq8": Kind("IVF{lists},SQ8", True, (2,)),
     "ivf-sq4": Kind("IVF{lists},SQ4", True, (2, 4, 8, 16)),
+    "ivf-rabitq": Kind("IVF{lists},RaBitQ", True, (2, 4, 8, 16, 32), turned=True),
 }
 
 
@@ -119,6 +132,7 @@ class Neighbours:
         k = min(k, len(self))
         if k == 0:
             return np.full((len(queries), 0), -1, np.int64)
+        queries = _turned(queries, self.kind)
         if self.kind == "exact" and len(queries) >= MANY:
             return nearest(queries, self._blocks(allowed), k)
         chosen = {}
@@ -164,23 +178,31 @@ def train(
     faiss.omp_set_num_threads(threads)
     lists = list_count(count)
     name = KINDS[kind].factory.format(lists=lists)
-    # Of unit vectors, distance and product give the same order; rounded to four bits, distances
-    # keep it better.
-    metric = faiss.METRIC_L2 if kind == "ivf-sq4" else faiss.METRIC_INNER_PRODUCT
+    if not name:
+        return Neighbours(SignIndex.empty(dimension), kind)
+    # Of unit vectors, distance and product give the same order; rounded to four bits or one,
+    # distances keep it better.
+    by_distance = kind in ("ivf-sq4", "ivf-rabitq")
+    metric = faiss.METRIC_L2 if by_distance else faiss.METRIC_INNER_PRODUCT
     index = faiss.index_factory(dimension, name, metric)
+    if kind == "ivf-rabitq":
+        index.qb = QUERY_BITS
     if KINDS[kind].lists:
         index.cp.niter = 10
         index.cp.max_points_per_centroid = TRAIN_EACH
         index.cp.min_points_per_centroid = 1
-    index.train(sample)
+    index.train(_turned(sample, kind))
     return Neighbours(index, kind)
+
+
+def _turned(vectors: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
+    return rotate(vectors) if KINDS[kind].turned else vectors
 
 
 def add(neighbours: Neighbours, rows: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
     """Adds (n, E) unit vectors under their (n,) rows."""
-    neighbours.index.add_with_ids(
-        np.ascontiguousarray(vectors, np.float32), np.ascontiguousarray(rows, np.int64)
-    )
+    turned = _turned(np.ascontiguousarray(vectors, np.float32), neighbours.kind)
+    neighbours.index.add_with_ids(turned, np.ascontiguousarray(rows, np.int64))
 
 
 def drop(neighbours: Neighbours, rows: NDArray[np.int64]) -> None:
@@ -191,7 +213,10 @@ def drop(neighbours: Neighbours, rows: NDArray[np.int64]) -> None:
 
 def write(neighbours: Neighbours, path: Path) -> int:
     """Writes the index to a file; returns the file's checksum."""
-    faiss.write_index(neighbours.index, str(path))
+    if KINDS[neighbours.kind].factory:
+        faiss.write_index(neighbours.index, str(path))
+    else:
+        neighbours.index.write(str(path))
     return checksum(path)
 
 
@@ -216,8 +241,11 @@ def read(path: Path, expected: int, kind: str, *, mapped: bool = True) -> Any:
         raise FormatError(f"{path} cannot be read: {error}") from None
     if found != expected:
         raise FormatError(f"{path} is damaged: its checksum is {found:08x}, not {expected:08x}")
+    flags = faiss.IO_FLAG_MMAP_IFC if mapped else 0
     try:
-        return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
+        if not KINDS[kind].factory:
+            return SignIndex.read(str(path), flags)
+        return faiss.read_index(str(path), flags)
     except RuntimeError as error:
         raise FormatError(f"{path} is no {kind} index that this FAISS reads: {error}") from None
 

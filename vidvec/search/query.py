@@ -103,6 +103,13 @@ class QueryEncoder:
         """Ends the processes that read files."""
         self._reader.close()
 
+    @property
+    def features(self) -> frozenset[str]:
+        """Keys (``encoder_key``) of the encoders whose frames and audio frames the models read."""
+        models = self._made.models
+        identities = [each for m in models for each in (m.frame_encoder, m.audio_encoder)]
+        return frozenset(encoder_key(each) for each in identities if each is not None)
+
     def titles(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, E) float32 unit vectors of words: of videos with such titles and nothing else.
 

@@ -35,18 +35,10 @@ class Source:
         self._store, self.folder = store, folder
         self.vectors = Vectors(folder)
         self.dimension = self.vectors.dimension
-        self._shards = [matrix for _, matrix in self.vectors.shards()]
-        counts = [len(matrix) for matrix in self._shards]
-        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
 
     def raw(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, E) vectors at places of the folder, as they are there."""
-        found = np.empty((len(places), self.dimension), np.float32)
-        shards = np.searchsorted(self._starts, places, side="right") - 1
-        for shard in np.unique(shards).tolist():
-            mine = shards == shard
-            found[mine] = self._shards[shard][places[mine] - self._starts[shard]]
-        return found
+        return self.vectors.take(places)
 
     def gather(self, rows: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, E) unit vectors of (n,) rows at their (n,) places; NaN where a row is gone."""
@@ -90,7 +82,7 @@ class Source:
         found = list(self._store.read(sql))
         places = np.array([place for place, _ in found], np.int64)
         held = np.array([digest for _, digest in found], np.int64)
-        if last < self._starts[-1] and (digests(self.raw(places)) == held).all():
+        if last < len(self.vectors) and (digests(self.raw(places)) == held).all():
             return
         raise UsageError(
             f"the vectors in {self.folder} have changed since their index was made: run "

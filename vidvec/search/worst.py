@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from vidvec import metrics
 from vidvec.config import Modality, SplitName
 from vidvec.data.corpus import Corpus
-from vidvec.embed.evaluate import VectorTable, chosen_pairs, pair_cosines
+from vidvec.embed.evaluate import VectorTable, chosen_pairs, pair_cosines, split_of
 from vidvec.embed.vectors import Vectors
 from vidvec.errors import UsageError
 from vidvec.records import Pair
@@ -107,7 +107,8 @@ class RankedPairs:
         self, vectors: VectorTable, corpus: Corpus, split: SplitName | str = "clean"
     ) -> None:
         pairs = corpus.pairs()
-        chosen = [pairs[int(place)] for place in chosen_pairs(pairs, split)[0]]
+        places = chosen_pairs(pairs, split_of(corpus, split))[0].tolist()
+        chosen = [pairs[place] for place in places]
         self._pairs = [pair for pair in chosen if pair.id_1 in vectors and pair.id_2 in vectors]
         if not self._pairs:
             raise UsageError(

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from vidvec import storage
 from vidvec.errors import FormatError
+from vidvec.model.adapter import has_low_rank
 from vidvec.model.weights import RUN_FILE, VideoModel, put_weights, read_tensors, save_model
 from vidvec.train.averaging import WeightAverage
 
@@ -70,13 +71,7 @@ def save_checkpoint(
     with storage.atomic_path(run / "checkpoints" / name) as folder:
         state = folder / "state"
         state.mkdir(parents=True)
-        if average is None:
-            save_model(folder, model)
-        else:
-            with average.in_place() as own:
-                save_model(folder, model)
-            on_host = {name: value.cpu().contiguous() for name, value in own.items()}
-            save_file(on_host, state / "weights.safetensors")
+        _save_weights(folder, state, model, average)
         save_file(_optimizer_tensors(model, optimizer), state / "optimizer.safetensors")
         save_file(_rng_tensors(), state / "rng.safetensors")
         if more:
@@ -123,20 +118,46 @@ def restore_checkpoint(
             "throw it away"
         )
     folder = run / "checkpoints" / pointers["last"]
-    saved = read_tensors(folder / "model.safetensors")
-    if average is None:
-        put_weights(model, saved, str(folder))
-    else:
-        own = folder / "state" / "weights.safetensors"
-        put_weights(model, read_tensors(own), str(own))
-        average.weights = {
-            name: saved[name].to(value.device) for name, value in average.weights.items()
-        }
+    _restore_weights(folder, model, average)
     _restore_optimizer(model, optimizer, read_tensors(folder / "state" / "optimizer.safetensors"))
     if restore is not None and (folder / "state" / STAGE_FILE).is_file():
         restore(read_tensors(folder / "state" / STAGE_FILE))
     _restore_rng(read_tensors(folder / "state" / "rng.safetensors"))
     return Progress(**storage.read_json(folder / "state" / "progress.json"))
+
+
+def _save_weights(
+    folder: Path, state: Path, model: VideoModel, average: WeightAverage | None
+) -> None:
+    """The model to use, and beside it what goes on being trained where that is another."""
+    low_rank = has_low_rank(model.encoder)
+    if average is None:
+        save_model(folder, model)
+        own = {name: value.detach() for name, value in model.named_parameters()}
+    else:
+        with average.in_place() as own:
+            save_model(folder, model)
+        if low_rank:  # what is saved has them merged
+            _save(average.weights, state / "average.safetensors")
+    if average is not None or low_rank:
+        _save(own, state / "weights.safetensors")
+
+
+def _save(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, path)
+
+
+def _restore_weights(folder: Path, model: VideoModel, average: WeightAverage | None) -> None:
+    """Puts back what ``_save_weights`` wrote."""
+    saved, state = folder / "model.safetensors", folder / "state"
+    low_rank = has_low_rank(model.encoder)
+    own = saved if average is None and not low_rank else state / "weights.safetensors"
+    put_weights(model, read_tensors(own), str(own))
+    if average is not None:
+        mean = read_tensors(state / "average.safetensors" if low_rank else saved)
+        average.weights = {
+            name: mean[name].to(value.device) for name, value in average.weights.items()
+        }
 
 
 def _optimizer_tensors(

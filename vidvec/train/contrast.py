@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vidvec.config import PretrainConfig
@@ -12,6 +16,12 @@ from vidvec.model.encoder import VideoEncoder
 from vidvec.records import Batch
 from vidvec.train.momentum import MomentumQueue
 from vidvec.train.objectives.info_nce import info_nce
+from vidvec.train.objectives.matching import (
+    different_titles,
+    matching_loss,
+    other_titles,
+    with_titles_of,
+)
 
 
 class Contrasts:
@@ -21,32 +31,46 @@ class Contrasts:
         encoder: What is trained.
         builder: Makes batches of frames alone and of titles alone.
         config: Weights and what the losses take.
+        match_head: Tells from ``[CLS]`` whether title and frames belong together, where that has a
+            weight.
+        seed: Of the recipe.
     """
 
     def __init__(
-        self, encoder: VideoEncoder, builder: BatchBuilder, config: PretrainConfig
+        self,
+        encoder: VideoEncoder,
+        builder: BatchBuilder,
+        config: PretrainConfig,
+        match_head: torch.nn.Module | None = None,
+        seed: int = 0,
     ) -> None:
         self._encoder, self._builder, self._config = encoder, builder, config
+        self._match_head, self._seed = match_head, seed
         self._queue: MomentumQueue | None = None
         if config.cross_weight and config.cross_queue:
             self._queue = MomentumQueue(encoder, config.cross_queue, config.cross_momentum)
 
     def __bool__(self) -> bool:
         """Whether any has a weight."""
-        return bool(self._config.twin_weight or self._config.cross_weight)
+        config = self._config
+        return bool(config.twin_weight or config.cross_weight or config.match_weight)
 
-    def losses(self, batch: Batch, vectors: Tensor) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, vectors: Tensor, step: int) -> dict[str, Tensor]:
         """Those that have a weight, unweighted.
 
         Args:
             batch: As it is, without masks, on the device.
             vectors: (B, E) that the encoder made of it masked.
+            step: Of the batch.
         """
         losses: dict[str, Tensor] = {}
+        cosines: Tensor | None = None
         if self._config.twin_weight:
             losses["twin"] = self._twin(batch, vectors.float())
         if self._config.cross_weight:
-            losses["cross"] = self._cross(batch)
+            losses["cross"], cosines = self._cross(batch)
+        if self._config.match_weight:
+            losses["match"] = self._match(batch, step, cosines)
         return losses
 
     def _twin(self, batch: Batch, vectors: Tensor) -> Tensor:
@@ -55,19 +79,21 @@ class Contrasts:
         temperature = self._config.twin_temperature
         return (info_nce(vectors, whole, temperature) + info_nce(whole, vectors, temperature)) / 2
 
-    def _cross(self, batch: Batch) -> Tensor:
-        """The frames of a video against its title and the other way round.
+    def _cross(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The frames of a video against its title and the other way round, and their cosines.
 
         Of videos with both. As CLIP (Radford et al. 2021) does it, or with a queue as ALBEF (Li et
         al. 2021): keys then come from a slow copy of the encoder, and of earlier batches, too.
         """
         frames, titles = self._alone(batch)
         if not len(frames):
-            return batch.frames.new_zeros((), dtype=torch.float32)
+            return batch.frames.new_zeros((), dtype=torch.float32), None
         temperature = self._config.cross_temperature
         seen, read = (self._encoder(each).vectors.float() for each in (frames, titles))
+        cosines = seen.detach() @ read.detach().T
         if self._queue is None:
-            return (info_nce(seen, read, temperature) + info_nce(read, seen, temperature)) / 2
+            loss = (info_nce(seen, read, temperature) + info_nce(read, seen, temperature)) / 2
+            return loss, cosines
         seen_key, read_key = self._queue.keys(frames), self._queue.keys(titles)
         seen_before, read_before = self._queue.queues
         loss = (
@@ -77,21 +103,53 @@ class Contrasts:
         if self._encoder.training:
             self._queue.push(seen_key, read_key)
             self._queue.follow(self._encoder)
-        return loss
+        return loss, cosines
+
+    def _match(self, batch: Batch, step: int, cosines: Tensor | None) -> Tensor:
+        """A video's frames with its title against the same frames with another video's title.
+
+        Of videos with both, read by nothing else, and all in one pass. The other title is one of
+        the batch that differs, where there is the contrast of frames and titles one that is hard to
+        tell by it.
+        """
+        if self._match_head is None:
+            raise ValueError("the model has no head for frames and titles that match")
+        own, device = self._only(self._with_both(batch), "frames", "title"), batch.frames.device
+        rows = torch.zeros(0, dtype=torch.int64) if own.rows is None else own.rows
+        allowed = different_titles(own.token_ids.numpy(), own.token_counts.numpy())
+        logits = None if cosines is None else cosines / self._config.cross_temperature
+        givers = other_titles(
+            rows.to(device), torch.from_numpy(allowed).to(device), self._seed, step, logits
+        ).cpu()
+        kept = torch.nonzero(givers >= 0).squeeze(1).tolist()
+        if not kept:
+            return batch.frames.new_zeros((), dtype=torch.float32)
+        swapped = with_titles_of(own, givers.clamp(min=0))
+        if len(kept) < len(own):
+            spans = [(at, at + 1) for at in kept]
+            own, swapped = own.take(*spans), swapped.take(*spans)
+        both = _joined(own, swapped).to(device)
+        found = self._match_head(self._encoder(both).cls).squeeze(1)
+        return matching_loss(found[: len(kept)], found[len(kept) :])
+
+    def _with_both(self, batch: Batch) -> NDArray[np.int64]:
+        """Rows of the batch's videos that have frames and a title."""
+        if batch.rows is None:
+            raise ValueError("the batch does not say which videos it is of")
+        rows: NDArray[np.int64] = batch.rows.cpu().numpy()
+        counts = self._builder.counts
+        return rows[(counts["frames"][rows] > 0) & (counts["title"][rows] > 0)]
+
+    def _only(self, rows: NDArray[np.int64], *kept: str) -> Batch:
+        """Videos by some of what they have, on the CPU."""
+        every = np.ones(len(rows), bool)
+        without = {name: every for name in self._builder.counts if name not in kept}
+        return self._builder.build(rows, without)
 
     def _alone(self, batch: Batch) -> tuple[Batch, Batch]:
         """The batch's videos that have both, by frames alone and by title alone."""
-        if batch.rows is None:
-            raise ValueError("the batch does not say which videos it is of")
-        rows = batch.rows.cpu().numpy()
-        counts = self._builder.counts
-        rows = rows[(counts["frames"][rows] > 0) & (counts["title"][rows] > 0)]
-        every = np.ones(len(rows), bool)
-        parts = []
-        for kept in ("frames", "title"):
-            without = {name: every for name in counts if name != kept}
-            parts.append(self._builder.build(rows, without).to(batch.frames.device))
-        return parts[0], parts[1]
+        rows, device = self._with_both(batch), batch.frames.device
+        return self._only(rows, "frames").to(device), self._only(rows, "title").to(device)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint needs of it."""
@@ -101,3 +159,12 @@ class Contrasts:
         """Puts back what ``tensors`` gave."""
         if self._queue is not None:
             self._queue.restore(tensors)
+
+
+def _joined(first: Batch, second: Batch) -> Batch:
+    """Two batches of the same fields as one, without what they know of tags."""
+    others = second.tensors()
+    joined: dict[str, Any] = {
+        name: torch.cat([values, others[name]]) for name, values in first.tensors().items()
+    }
+    return replace(first, **{**joined, "sizes": None, "tag_positions": None, "tag_counts": None})

@@ -24,7 +24,7 @@ from vidvec.records import Batch
 from vidvec.train.finetune import start_model
 from vidvec.train.objectives.distillation import cosine_distance, relation_error
 from vidvec.train.pretrain import run_facts
-from vidvec.train.rows import learned_and_held
+from vidvec.train.rows import learned_and_held, split_facts
 from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
 from vidvec.train.trainer import OnStep, TrainReport, train
 
@@ -73,7 +73,8 @@ class DistillTask:
         place = {video: row for row, video in enumerate(teacher.ids)}
         self._places = np.array([place.get(video, -1) for video in corpus.ids], np.int64)
         self._vectors = teacher.matrix
-        rows, held = learned_and_held(corpus, self.stage.videos, self.stage.validation_share)
+        split, share = model.recipe.finetune.split, self.stage.validation_share
+        rows, held = learned_and_held(corpus, self.stage.videos, share, split)
         self.without = int((self._places[rows] < 0).sum() + (self._places[held] < 0).sum())
         rows, self._held = rows[self._places[rows] >= 0], held[self._places[held] >= 0]
         if not len(rows):
@@ -188,6 +189,7 @@ def distill(
         corpus,
         model.tokenizer,
         recipe.stage_hash("distill"),
+        **split_facts(recipe.finetune.split),
         start=str(start) if start else "",
         teacher=taught.hexdigest()[:12],
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,17 +18,20 @@ from vidvec import metrics
 from vidvec.config import Recipe
 from vidvec.data.batches import BatchBuilder, prefetch
 from vidvec.data.corpus import Corpus
-from vidvec.data.splits import rank_normalise, split_pairs
+from vidvec.data.splits import corpus_split, rank_normalise
 from vidvec.errors import UsageError
 from vidvec.model.heads import TagHead
 from vidvec.model.weights import VideoModel, load_model
-from vidvec.records import Batch
+from vidvec.train.adapters import adapt, trained
+from vidvec.train.folds import in_fold
 from vidvec.train.objectives.pair_losses import pair_losses
 from vidvec.train.objectives.pairs import ScoredPairs
 from vidvec.train.objectives.tags import tag_loss
 from vidvec.train.pretrain import run_facts
+from vidvec.train.pseudo import pseudo_facts, read_pseudo_pairs, with_pseudo_pairs
 from vidvec.train.start import new_model
 from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
+from vidvec.train.teachers import soft_pair_targets, teacher_facts
 from vidvec.train.trainer import OnStep, TrainReport, train
 
 VALIDATION_BATCH = 64
@@ -48,11 +53,12 @@ class FinetuneTask:
         self.model = model
         self.stage = model.recipe.finetune
         model.heads = self._tag_head = _kept_head(model, corpus)
+        adapt(model)
         self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
         pairs = corpus.pairs()
         if not pairs:
             raise UsageError(f"{corpus.path} has no scored pairs: ingest it with --pairs FILE")
-        self.split = split_pairs(pairs, self.stage.split)
+        self.split = in_fold(corpus_split(corpus, self.stage.split), pairs, self.stage)
         if not len(self.split.train):
             raise UsageError(
                 f"none of the {len(pairs)} pairs of {corpus.path} is left to train on with the "
@@ -63,24 +69,39 @@ class FinetuneTask:
         scores = np.array([pair.score for pair in pairs], np.float64)
         self._scores = scores
         self._targets = rank_normalise(scores) if self.stage.rank_normalise else scores
+        self.pseudo = read_pseudo_pairs(corpus, self.stage, self.split, pairs, self._targets)
+        made = np.arange(len(pairs), len(pairs) + len(self.pseudo))
         seed, size, chosen = model.recipe.seed, self.stage.batch_size, self.split.train
+        self.learned_from = np.concatenate([chosen, made])
 
         def epoch(number: int) -> list[NDArray[np.int64]]:
             order = chosen[np.random.default_rng([seed, number]).permutation(len(chosen))]
-            return [order[start : start + size] for start in range(0, len(order), size)]
+            batches = [order[start : start + size] for start in range(0, len(order), size)]
+            return with_pseudo_pairs(batches, made, self.stage.pseudo_ratio, [seed, number])
 
         self.order = StepOrder([Phase(self.stage.epochs, epoch)])
         self.device = prepare_model(model, self.stage)
+        self._learned = self._targets
+        if self.stage.teachers:
+            some = (corpus, self._rows, self._targets)
+            self._learned = soft_pair_targets(
+                *some, split=self.split, stage=self.stage, device=self.device
+            )
+        self._rows = np.concatenate([self._rows, self.pseudo.rows])
+        self._learned = np.concatenate([self._learned, self.pseudo.targets])
 
-    def batch(self, step: int) -> tuple[Batch, Tensor]:
+    def batch(self, step: int) -> tuple[Any, Tensor]:
         """See ``Task``: all first videos, then all second ones, and the (P,) targets."""
         pairs = self.order(step)
-        rows = self._rows[pairs].T.reshape(-1)
-        rate, seed = self.stage.modality_dropout, self.model.recipe.seed
-        videos = self._builder.build_with_dropout(rows, rate, seed, step)
-        return videos, torch.from_numpy(self._targets[pairs]).float()
+        videos = self._read(self._rows[pairs].T.reshape(-1), step)
+        return videos, torch.from_numpy(self._learned[pairs]).float()
 
-    def losses(self, batch: tuple[Batch, Tensor], step: int) -> dict[str, Tensor]:
+    def _read(self, rows: NDArray[np.int64], step: int) -> Any:
+        """The videos of a step, as ``_forward`` takes them."""
+        rate, seed = self.stage.modality_dropout, self.model.recipe.seed
+        return self._builder.build_with_dropout(rows, rate, seed, step)
+
+    def losses(self, batch: tuple[Any, Tensor], step: int) -> dict[str, Tensor]:
         """See ``Task``."""
         videos, targets = batch[0].to(self.device), batch[1].to(self.device)
         losses, cosines = self._losses_of_a_pass(videos, targets)
@@ -91,21 +112,24 @@ class FinetuneTask:
             losses["loss"] = losses["loss"] + self.stage.r_drop_weight * losses["r_drop"]
         return losses
 
-    def _losses_of_a_pass(self, videos: Batch, targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def _losses_of_a_pass(self, videos: Any, targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """The losses, and the (P,) cosines that they are of."""
-        encoded = self.model.encoder(videos)
-        pairs = ScoredPairs.of(encoded.vectors, targets, videos.rows)
+        vectors, logits = self._forward(videos)
+        pairs = ScoredPairs.of(vectors, targets, videos.rows)
         losses = pair_losses(pairs, self.stage)
-        logits = None if self._tag_head is None else self._tag_head.tag_logits(encoded)
         positions, counts = videos.tag_positions, videos.tag_counts
         if logits is not None and positions is not None and counts is not None:
             losses["tag"] = tag_loss(logits.float(), positions, counts)
             losses["loss"] = losses["loss"] + self.stage.tag_weight * losses["tag"]
         return losses, pairs.cosines
 
-    def parts(
-        self, batch: tuple[Batch, Tensor], step: int
-    ) -> list[Callable[[], dict[str, Tensor]]]:
+    def _forward(self, videos: Any) -> tuple[Tensor, Tensor | None]:
+        """(2P, E) vectors of length 1, and the logits of their tags where tags are learned."""
+        encoded = self.model.encoder(videos)
+        head = self._tag_head
+        return encoded.vectors, None if head is None else head.tag_logits(encoded)
+
+    def parts(self, batch: tuple[Any, Tensor], step: int) -> list[Callable[[], dict[str, Tensor]]]:
         """See ``Task``: of pairs, each part's losses weighted by how many it has.
 
         The squared error comes to the batch's; losses that compare pairs see those of their part.
@@ -136,9 +160,7 @@ class FinetuneTask:
             return {}
         rows = np.unique(self._rows[chosen])
         rows = rows[np.argsort(self._builder.lengths[rows], kind="stable")]
-        some = [rows[at : at + VALIDATION_BATCH] for at in range(0, len(rows), VALIDATION_BATCH)]
-        batches = prefetch(some, self._builder.build, device=self.device)
-        vectors = torch.cat([self.model.encoder(batch).vectors for batch in batches]).cpu().numpy()
+        vectors = self._vectors(rows)
         place = np.argsort(rows)
         first, second = (
             vectors[place[np.searchsorted(rows[place], self._rows[chosen, side])]]
@@ -149,6 +171,12 @@ class FinetuneTask:
         rank = metrics.spearman(cosines, self._scores[chosen])
         by_rank = self.stage.best_by == "spearman" and np.isfinite(rank)
         return {"mse": error, "spearman": rank, "score": 1 - rank if by_rank else error}
+
+    def _vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """(n, E) of these rows, nothing left out."""
+        some = [rows[at : at + VALIDATION_BATCH] for at in range(0, len(rows), VALIDATION_BATCH)]
+        batches = prefetch(some, self._builder.build, device=self.device)
+        return torch.cat([self.model.encoder(batch).vectors for batch in batches]).cpu().numpy()
 
 
 def _kept_head(model: VideoModel, corpus: Corpus) -> TagHead | None:
@@ -207,13 +235,21 @@ def finetune(
         on_step: See ``train``.
         features: The corpus's feature set that a new model learns from; empty: its own frames.
     """
+    from vidvec.train.cached import CachedFinetuneTask  # which builds on this file
+
     corpus = Corpus(corpus_path, features=features)
     torch.manual_seed(recipe.seed)
     model = start_model(start, recipe, corpus).to(default_device())
     corpus = model.check_frames(corpus, start or corpus_path)
     made_by = {"stage": "finetune", "corpus": str(corpus_path)}
     model.made_by = {**made_by, "start": str(start) if start else ""}
-    task = FinetuneTask(model, corpus)
+    cached = recipe.finetune.adapter == "residual"
+    task = CachedFinetuneTask(model, corpus) if cached else FinetuneTask(model, corpus)
     start_name = str(start) if start else ""
-    facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("finetune"), start=start_name)
-    return train(task, run, facts, on_step)
+    more = {"start": start_name, **teacher_facts(recipe.finetune.teachers)}
+    more |= pseudo_facts(recipe.finetune)
+    facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("finetune"), **more)
+    report = train(task, run, facts, on_step)
+    if recipe.finetune.adapter == "none":
+        return report
+    return replace(report, note=str(trained(model)))

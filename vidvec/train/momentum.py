@@ -1,14 +1,46 @@
-"""A slow copy of the encoder, and a queue of what it made of the last videos (He et al. 2020)."""
+"""Slow copies, and a queue of what one made of the last videos (He et al. 2020)."""
 
 from __future__ import annotations
 
 import copy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidvec.model.encoder import VideoEncoder
 from vidvec.records import Batch
+
+
+class SlowCopy:
+    """A copy of a module that follows it; it learns nothing itself and has no dropout.
+
+    Args:
+        module: Copied.
+        momentum: Share that the copy keeps of itself in a step.
+
+    Attributes:
+        module: The copy.
+    """
+
+    def __init__(self, module: nn.Module, momentum: float) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self._momentum = momentum
+
+    @torch.no_grad()
+    def follow(self, module: nn.Module) -> None:
+        """Takes a step towards the module."""
+        for own, other in zip(self.module.parameters(), module.parameters(), strict=True):
+            own.lerp_(other.detach(), 1 - self._momentum)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a checkpoint needs of it, by the parameters' names."""
+        return dict(self.module.named_parameters())
+
+    @torch.no_grad()
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Puts back what ``tensors`` gave."""
+        for name, value in self.module.named_parameters():
+            value.copy_(tensors[name])
 
 
 class MomentumQueue:
@@ -21,16 +53,19 @@ class MomentumQueue:
     """
 
     def __init__(self, encoder: VideoEncoder, size: int, momentum: float) -> None:
-        self.encoder = copy.deepcopy(encoder).eval().requires_grad_(False)
+        self._slow = SlowCopy(encoder, momentum)
         weight = encoder.projection.weight
         self._keys = torch.zeros(2, size, len(weight), device=weight.device)
-        self._momentum, self._pushed = momentum, 0
+        self._pushed = 0
 
-    @torch.no_grad()
+    @property
+    def encoder(self) -> nn.Module:
+        """The slow copy."""
+        return self._slow.module
+
     def follow(self, encoder: VideoEncoder) -> None:
         """Takes a step towards the encoder."""
-        for own, other in zip(self.encoder.parameters(), encoder.parameters(), strict=True):
-            own.lerp_(other.detach(), 1 - self._momentum)
+        self._slow.follow(encoder)
 
     @torch.no_grad()
     def keys(self, batch: Batch) -> Tensor:
@@ -54,13 +89,18 @@ class MomentumQueue:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint needs of it."""
-        own = {f"encoder.{name}": value for name, value in self.encoder.named_parameters()}
+        own = {f"encoder.{name}": value for name, value in self._slow.tensors().items()}
         return {**own, "keys": self._keys, "pushed": torch.tensor(self._pushed)}
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Puts back what ``tensors`` gave."""
-        for name, value in self.encoder.named_parameters():
-            value.copy_(tensors[f"encoder.{name}"])
+        self._slow.restore(below("encoder", tensors))
         self._keys.copy_(tensors["keys"])
         self._pushed = int(tensors["pushed"])
+
+
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with the prefix and a dot, named without."""
+    start = f"{prefix}."
+    return {name[len(start) :]: v for name, v in tensors.items() if name.startswith(start)}

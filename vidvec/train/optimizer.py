@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from vidvec.config import StageConfig
+from vidvec.config import FinetuneConfig, StageConfig
 from vidvec.model.weights import VideoModel
 
 _PARTS = {
@@ -18,15 +18,22 @@ _PARTS = {
     "encoder.text_kind": "text_kinds",
     "encoder.pool": "pool",
     "encoder.projection": "projection",
+    "encoder.adapter": "adapter",
     "heads.tag": "tag_head",
     "heads.mlm": "mlm_head",
     "heads.mfm": "mfm_head",
     "heads.mam": "mam_head",
+    "heads.match": "match_head",
 }
 
 
 def part_of(name: str) -> str:
-    """The part of the model that a parameter belongs to, as recipes name it; else ``trunk``."""
+    """The part of the model that a parameter belongs to, as recipes name it; else ``trunk``.
+
+    What finetuning adds (``vidvec.model.adapter``) is ``adapter``.
+    """
+    if ".lora_" in name:
+        return "adapter"
     return _PARTS.get(".".join(name.split(".")[:2]), "trunk")
 
 
@@ -54,14 +61,20 @@ def depth_factor(name: str, layers: int, decay: float) -> float:
 def make_optimizer(model: VideoModel, stage: StageConfig) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019) over groups: two rates, with and without decay.
 
-    With ``layer_decay`` each block of the trunk has a rate of its own.
+    With ``layer_decay`` each block of the trunk has a rate of its own, and so have its updates.
+    What is frozen is in no group.
     Each group keeps its full rate as ``base_lr``; ``set_learning_rates`` scales it.
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        high = part_of(name) in stage.high_rate_parts
+        if not parameter.requires_grad:
+            continue
+        part = part_of(name)
+        high = part in stage.high_rate_parts
         rate = stage.high_learning_rate if high else stage.learning_rate
-        if part_of(name) == "trunk" and not high:
+        if part == "adapter" and isinstance(stage, FinetuneConfig):
+            rate = stage.adapter_learning_rate
+        if part in ("trunk", "adapter") and not high:
             rate *= depth_factor(name, model.recipe.model.layers, stage.layer_decay)
         decay = stage.weight_decay if decays(name) else 0.0
         groups.setdefault((rate, decay), []).append(parameter)

@@ -33,10 +33,12 @@ from vidvec.train.objectives.pretraining import (
     pretraining_losses,
 )
 from vidvec.train.objectives.tags import Focus
-from vidvec.train.rows import learned_and_held
+from vidvec.train.rows import learned_and_held, split_facts
 from vidvec.train.start import new_model
+from vidvec.train.tag_lessons import TagLessons
 from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
 from vidvec.train.trainer import OnStep, TrainReport, train
+from vidvec.train.trusted import trusted_facts, trusted_rows
 
 # The masks of validation batches do not change from one validation to the next.
 VALIDATION_STEP = -1
@@ -66,7 +68,8 @@ class PretrainTask:
         self.stage = model.recipe.pretrain
         self._seed = model.recipe.seed
         self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
-        rows, self._held = learned_and_held(corpus, self.stage.videos, self.stage.validation_share)
+        split, share = model.recipe.finetune.split, self.stage.validation_share
+        rows, self._held = learned_and_held(corpus, self.stage.videos, share, split)
         if not len(rows):
             raise UsageError(f"no video of {corpus.path} is left to pretrain on")
         self.videos = len(rows)
@@ -89,9 +92,23 @@ class PretrainTask:
         )
         tags = self._weights.tag and self.heads.tag is not None
         audio = self._weights.mam and self.heads.mam is not None
-        self._contrasts = Contrasts(model.encoder, self._builder, self.stage)
+        if self.stage.match_weight and self.heads.match is None:
+            raise UsageError("the model to pretrain has no head for pretrain.match_weight")
+        self._contrasts = Contrasts(
+            model.encoder, self._builder, self.stage, self.heads.match, self._seed
+        )
         self._focus = Focus(
             self.stage.tag_positive_focus, self.stage.tag_negative_focus, self.stage.tag_margin
+        )
+        self._lessons = TagLessons(
+            model.encoder,
+            self.heads,
+            self._builder,
+            self.stage,
+            focus=self._focus,
+            trusted=trusted_rows(corpus, rows, self.stage),
+            seed=self._seed,
+            ramp=self.order.epoch_steps(0),
         )
         if not (tags or self._weights.mlm or self._weights.mfm or audio or self._contrasts):
             raise UsageError(
@@ -113,7 +130,7 @@ class PretrainTask:
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """See ``Task``: masks are drawn here, on the device."""
-        return self._losses(*self._masked(batch, step))
+        return self._losses(*self._masked(batch, step), step=step)
 
     def parts(self, batch: Batch, step: int) -> list[Callable[[], dict[str, Tensor]]]:
         """See ``Task``; all parts' masks are drawn first, since means are over all of them."""
@@ -128,7 +145,8 @@ class PretrainTask:
             sum(count.mfm for count in each),
             sum(count.mam for count in each),
         )
-        return [partial(self._losses, *piece, counts, len(batch)) for piece in pieces]
+        some_of = partial(self._losses, counts=counts, videos=len(batch), step=step)
+        return [partial(some_of, *piece) for piece in pieces]
 
     def _masked(self, batch: Batch, step: int) -> tuple[Batch, Masked, FlatLayout]:
         """The batch as the encoder reads it, on the device, with its masks and its layout."""
@@ -153,8 +171,10 @@ class PretrainTask:
         batch: Batch,
         masked: Masked,
         layout: FlatLayout,
+        *,
         counts: LossCounts | None = None,
         videos: int | None = None,
+        step: int = 0,
     ) -> dict[str, Tensor]:
         encoded = self.model.encoder(
             batch,
@@ -171,10 +191,11 @@ class PretrainTask:
             self._weights,
             counts=counts,
             focus=self._focus,
+            tag_lesson=self._lessons.of(batch, encoded, step),
         )
         if self._contrasts:
             share = 1.0 if videos is None else len(batch) / videos
-            found = self._contrasts.losses(batch, encoded.vectors)
+            found = self._contrasts.losses(batch, encoded.vectors, step)
             losses |= {name: share * loss for name, loss in found.items()}
             for name in found:
                 weight = getattr(self.stage, f"{name}_weight")
@@ -183,11 +204,12 @@ class PretrainTask:
 
     def tensors(self) -> dict[str, Tensor]:
         """See ``Task``."""
-        return self._contrasts.tensors()
+        return {**self._contrasts.tensors(), **self._lessons.tensors()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """See ``Task``."""
         self._contrasts.restore(tensors)
+        self._lessons.restore(tensors)
 
     def validate(self) -> dict[str, float]:
         """Mean losses of the held-out videos; ``score`` is their weighted sum."""
@@ -268,7 +290,8 @@ def pretrain(
     corpus = Corpus(corpus_path, features=features)
     model = new_model(recipe, corpus).to(default_device())
     model.made_by = {"stage": "pretrain", "corpus": str(corpus_path)}
-    facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("pretrain"))
+    more = {**split_facts(recipe.finetune.split), **trusted_facts(recipe.pretrain)}
+    facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("pretrain"), **more)
     task = PretrainTask(model, corpus)
     report = train(task, run, facts, on_step)
     if not task.missing_parts:

@@ -50,7 +50,7 @@ def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
     torch.manual_seed(recipe.seed)
     model = VideoModel(
         encoder=VideoEncoder(config, tokenizer.special_ids["pad"]),
-        heads=PretrainingHeads(config),
+        heads=PretrainingHeads(config, match=recipe.pretrain.match_weight > 0),
         tokenizer=tokenizer,
         recipe=recipe.model_copy(update={"model": config}),
         tag_vocabulary=vocabulary,

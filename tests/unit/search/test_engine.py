@@ -33,7 +33,7 @@ IDS = [f"v{number}" for number in range(COUNT)]
 VECTORS = clustered(COUNT, WIDTH)
 QUERIES = clustered(40, WIDTH, seed=0)[:40] + 0.1
 # 2,000 vectors are below what auto would keep in lists, and enough to learn some.
-APPROXIMATE = [kind for kind in KINDS if KINDS[kind].lists]
+APPROXIMATE = [kind for kind in KINDS if KINDS[kind].tuned]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_kinds_without_lists_find_what_is_nearest(tmp_path, kind, queries):
 
 
 @pytest.mark.parametrize("kind", APPROXIMATE)
-def test_kinds_with_lists_find_nearly_all(tmp_path, kind):
+def test_kinds_that_are_tuned_find_nearly_all(tmp_path, kind):
     with of_kind(tmp_path, kind) as index:
         found = index.search(QUERIES, 10)
         shares = [

@@ -15,13 +15,14 @@ import pytest
 from tests.corpora import made_pairs, made_videos, write_corpus
 from vidvec.cli import app, main
 from vidvec.data.corpus import Corpus
+from vidvec.data.csv_files import harmless
 from vidvec.embed.vectors import Vectors, VectorWriter
 from vidvec.errors import FormatError, UsageError
 from vidvec.search import groups as module
 from vidvec.search.building import build_index
 from vidvec.search.calibrate import Calibration
 from vidvec.search.dedup import find_groups
-from vidvec.search.dedup_page import harmless, to_html
+from vidvec.search.dedup_page import to_html
 from vidvec.search.engine import SearchIndex
 from vidvec.search.groups import LiveVectors, default_threshold, groups_of, threshold_for
 from vidvec.search.types import IndexedVideo

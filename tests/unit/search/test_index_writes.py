@@ -39,7 +39,7 @@ def put(index: SearchIndex, ids: list[str], vectors: np.ndarray, **facts: object
     index.add(ids, vectors, [IndexedVideo(video, **facts) for video in ids])
 
 
-@pytest.mark.parametrize("kind", ["exact", "int8", "ivf-sq8", "ivf-sq4"])
+@pytest.mark.parametrize("kind", ["exact", "int8", "binary", "ivf-sq8", "ivf-sq4"])
 def test_what_is_written_is_found_at_once_by_other_readers(folder, kind):
     build_index(folder, kind=kind)
     with SearchIndex.open(folder, writable=True) as writer, SearchIndex.open(folder) as reader:

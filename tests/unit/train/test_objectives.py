@@ -180,6 +180,23 @@ def test_the_sum(order, tag_from):
     assert float(losses["tag"]) == pytest.approx(tag_loss_plainly(logits, TAGS), rel=1e-5)
 
 
+@pytest.mark.parametrize("tag_from", ["cls", "embedding"])
+def test_tags_read_numbers_as_they_are_or_their_direction_alone(tag_from):
+    batch, masked = batch_and_masks()
+    for tag_input in ("linear", "direction"):
+        model = tiny_model(tag_from=tag_from, tag_input=tag_input)
+        with torch.no_grad():
+            encoded = model.encoder(batch, token_ids=masked.token_ids, frames=masked.frames)
+            read = encoded.cls if tag_from == "cls" else encoded.projected
+            if tag_input == "direction":
+                lengths = read.square().sum(1, keepdim=True).sqrt()
+                read = read / lengths * math.sqrt(read.shape[1])
+            logits = read @ model.heads.tag.weight.T + model.heads.tag.bias
+            found = losses_of(model, batch, masked)["tag"]
+        assert (read < 0).any()
+        assert float(found) == pytest.approx(tag_loss_plainly(logits, TAGS), rel=1e-5)
+
+
 def counts_of(batch: Batch) -> tuple[list[int], list[int]]:
     return batch.frame_counts.tolist(), batch.token_counts.tolist()
 

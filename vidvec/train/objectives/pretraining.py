@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -57,6 +58,7 @@ def pretraining_losses(
     *,
     counts: LossCounts | None = None,
     focus: Focus = Focus(),  # noqa: B008 - never changed
+    tag_lesson: Mapping[str, Tensor] = {},
 ) -> dict[str, Tensor]:
     """The losses that have a weight, unweighted, and their weighted sum as ``loss``.
 
@@ -68,6 +70,7 @@ def pretraining_losses(
         weights: 0 leaves a loss out.
         counts: Of the batch that this one is a part of; the parts' losses then sum up to its own.
         focus: Of the tag loss.
+        tag_lesson: Its ``targets`` and ``weights``, where they are not the tags' own and 1.
     """
     counts = counts or count_items(batch, masked)
     losses: dict[str, Tensor] = {}
@@ -75,7 +78,7 @@ def pretraining_losses(
         logits = heads.tag_logits(encoded)
         if logits is not None:
             tags = (batch.tag_positions, batch.tag_counts)
-            losses["tag"] = tag_loss(logits.float(), *tags, counts.tag, focus)
+            losses["tag"] = tag_loss(logits.float(), *tags, counts.tag, focus, **tag_lesson)
     if weights.mlm:
         targets = masked.token_targets
         losses["mlm"] = masked_language_loss(heads, encoded, targets, batch.token_ids, counts.mlm)
