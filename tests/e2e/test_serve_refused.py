@@ -161,6 +161,8 @@ def test_a_video_that_is_not_there(server, path, video):
         ("groups", {"limit": 201}),
         ("pairs", {"split": "test"}),
         ("pairs", {"offset": 10**12}),
+        ("pairs", {"limit": [3, 4]}),
+        ("facets", {"max_seconds": ["1", "2"], "tags": ["a", "b"]}),
     ],
 )
 def test_a_query_that_cannot_be_used(server, path, params):

@@ -20,6 +20,8 @@ from benchmarks.measure import Comparison, alternate
 from vidvec.data.batches import BatchBuilder
 from vidvec.data.tokenizer import load_tokenizer
 
+pytestmark = pytest.mark.benchmark
+
 TINY = steps.Shape("2 × 128", "tiny", 6)
 BY_HAND = Comparison("step", "a step", (6.0, 9.0, 8.0), (2.0, 1.0, 2.0), work=12)
 
@@ -101,7 +103,6 @@ def test_loading_runs_on_both_sides(tmp_path, monkeypatch):
     assert found.work == 200
 
 
-@pytest.mark.slow
 def test_a_corpus_is_opened_in_a_fresh_process(tmp_path, monkeypatch):
     monkeypatch.chdir(run.PROJECT)
     found = loader.measure_start(tmp_path, 1, videos=3000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -9,8 +10,11 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from vidvec.search.server.answers import ErrorAnswer
+from vidvec.search.server.failures import ApiError
 from vidvec.search.server.state import State
 
+# Parameters of an address that may be given several times.
+LISTED = frozenset({"tags", "categories", "languages"})
 _MEANING = {
     400: "The request cannot be used.",
     401: "The API key is missing or another one.",
@@ -24,7 +28,17 @@ _MEANING = {
 
 
 def state_of(request: Request) -> State:
-    """The worker's state."""
+    """The worker's state, for a request whose address says nothing twice.
+
+    Raises:
+        ApiError: A parameter that has one value is given several.
+    """
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    for name, count in given.items():
+        if count > 1 and name not in LISTED:
+            raise ApiError(
+                "bad-request", f"{name[:60]} is given {count} times, expected once", status=422
+            )
     state: State = request.app.state.vidvec
     return state
 
