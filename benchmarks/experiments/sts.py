@@ -22,9 +22,10 @@ import torch
 
 from benchmarks.experiments import sts_data, sts_theirs
 from benchmarks.experiments.sts_arms import PLANS, Plan
-from benchmarks.experiments.sts_report import Outcome, markdown, write_between
+from benchmarks.experiments.sts_report import BEGIN, END, Outcome, markdown
 from benchmarks.experiments.sts_runs import Bench, found, result, spearman_of_start
 from benchmarks.experiments.sts_start import chinese_recipe, chinese_start, english_start
+from benchmarks.reproduction.report import write_figures
 from vidvec import storage
 from vidvec.errors import UsageError
 
@@ -56,9 +57,9 @@ def main(folder: Path, docs: Path | None, plans: Mapping[str, Plan] = PLANS) -> 
                 for arm in bench.plan.arms:
                     result(bench, arm, seed, say)
             figures = markdown([outcome(each) for each in benches], command(docs))
-            write_between(folder / "sts.md", figures)
+            write_figures(folder / "sts.md", figures, (BEGIN, END))
             if docs is not None:
-                write_between(docs / "experiments.md", figures)
+                write_figures(docs / "experiments.md", figures, (BEGIN, END))
     say(figures)
 
 

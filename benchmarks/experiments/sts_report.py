@@ -7,7 +7,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,7 +14,6 @@ import torch
 from benchmarks.experiments.sts_arms import PUBLISHED, Arm
 from benchmarks.experiments.sts_runs import Bench, Floats, Result
 from benchmarks.reproduction.measure import Contrast, Measured
-from vidvec import storage
 from vidvec.metrics import Interval
 
 BEGIN, END = "<!-- sts figures: begin -->", "<!-- sts figures: end -->"
@@ -158,18 +156,3 @@ def _plain(interval: Interval) -> str:
 def _signed(interval: Interval) -> str:
     figures = f"{interval.value:+.4f} ({interval.low:+.4f} … {interval.high:+.4f})"
     return figures.replace("-", "−")
-
-
-def write_between(path: Path, figures: str) -> None:
-    """Puts the figures between their marks in a Markdown file; a missing file is made of them.
-
-    Raises:
-        ValueError: The file has no such marks.
-    """
-    text = path.read_text("utf-8") if path.is_file() else f"{BEGIN}\n{END}\n"
-    before, mark, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not mark or not end:
-        raise ValueError(f"{path} has no lines {BEGIN} and {END} to put the figures between")
-    with storage.atomic_path(path) as temporary:
-        temporary.write_text(f"{before}{BEGIN}\n\n{figures}\n\n{END}{after}", "utf-8")

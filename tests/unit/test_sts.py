@@ -14,6 +14,7 @@ from benchmarks.experiments.sts_arms import ARMS, PLANS, PUBLISHED, Arm, epochs_
 from benchmarks.experiments.sts_data import Scored, make_task
 from benchmarks.experiments.sts_runs import Bench, Result, Trial
 from benchmarks.experiments.sts_start import chinese_recipe, chinese_start
+from benchmarks.reproduction.report import write_figures
 from vidvec import Corpus, Encoder
 from vidvec.data.splits import split_pairs
 
@@ -206,12 +207,12 @@ def test_the_table_holds_each_arm_against_the_published_one(bench):
 def test_figures_go_between_their_own_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(f"# T\n\n{sts_report.BEGIN}\nold\n{sts_report.END}\n\nmore\n", "utf-8")
-    sts_report.write_between(page, "new")
+    write_figures(page, "new", (sts_report.BEGIN, sts_report.END))
     expected = f"# T\n\n{sts_report.BEGIN}\n\nnew\n\n{sts_report.END}\n\nmore\n"
     assert page.read_text("utf-8") == expected
     page.write_text("no marks", "utf-8")
     with pytest.raises(ValueError, match="has no lines"):
-        sts_report.write_between(page, "new")
+        write_figures(page, "new", (sts_report.BEGIN, sts_report.END))
 
 
 def test_both_libraries_run_side_by_side(bench, tmp_path, monkeypatch):
