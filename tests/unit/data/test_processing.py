@@ -233,7 +233,14 @@ def tables(corpus: Path) -> tuple[pa.Table, list[tuple[bytes, ...]], bytes]:
 
 def run(*arguments: Any) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.unit.data.placed", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=PROJECT, start_new_session=True, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command,
+        cwd=PROJECT,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+        # A shell's background job ignores the interrupt, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
 
 
 @pytest.fixture(scope="module")
