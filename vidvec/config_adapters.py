@@ -6,19 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from vidvec.config_base import Positive, Rate, Section
+from vidvec.config_base import Positive, Rate, Section, TunedPart
 
 Adapter = Literal["none", "lora", "residual"]
-TunedPart = Literal[
-    "frames",
-    "frame_embeddings",
-    "audio",
-    "audio_embeddings",
-    "text_kinds",
-    "pool",
-    "projection",
-    "tag_head",
-]
 
 # What has nothing to work on, with the value at which it is off.
 _NEEDS_INPUTS: dict[str, Any] = {"adversarial": 0.0}

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 SplitName = Literal["clean", "balanced", "published"]
 Precision = Literal["auto", "float32", "bf16"]
 Backend = Literal["auto", "float32", "bf16", "int8"]
-Part = Literal[
+# Parts of a model that are there in finetuning, and all.
+TunedPart = Literal[
     "frames",
     "frame_embeddings",
     "audio",
@@ -18,11 +19,8 @@ Part = Literal[
     "pool",
     "projection",
     "tag_head",
-    "mlm_head",
-    "mfm_head",
-    "mam_head",
-    "match_head",
 ]
+Part = Literal[TunedPart, "mlm_head", "mfm_head", "mam_head", "match_head"]
 # What a video may be read by; each may be absent in any video.
 Modality = Literal["frames", "audio", "title", "speech", "screen"]
 

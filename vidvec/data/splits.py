@@ -59,8 +59,7 @@ def split_pairs(pairs: Sequence[Pair], name: SplitName) -> Split:
     """
     if name == "balanced":
         return split_by(pairs, balanced_videos(pairs), name)
-    videos = {video for pair in pairs for video in (pair.id_1, pair.id_2)}
-    return split_by(pairs, {video for video in videos if fold(video) == 0}, name)
+    return split_by(pairs, _in_fold_zero(pairs), name)
 
 
 def corpus_split(corpus: Corpus, name: SplitName) -> Split:
@@ -80,6 +79,10 @@ def validation_videos(corpus: Corpus, name: SplitName) -> frozenset[str]:
     pairs = corpus.pairs()
     if name == "balanced":
         return kept_videos(corpus.path, pairs)
+    return _in_fold_zero(pairs)
+
+
+def _in_fold_zero(pairs: Sequence[Pair]) -> frozenset[str]:
     videos = {video for pair in pairs for video in (pair.id_1, pair.id_2)}
     return frozenset(video for video in videos if fold(video) == 0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
@@ -123,7 +123,7 @@ def count(connection: sqlite3.Connection, asked: Filter, top: int) -> Facets:
         ).fetchall()
         found.append([(value, int(n)) for value, n in counted])
     tags = _named(connection, found[0], top)
-    return Facets(int(total), *(tuple(_first(each, top)) for each in (tags, *found[1:])))
+    return Facets(int(total), *(tuple(most_frequent(each, top)) for each in (tags, *found[1:])))
 
 
 def _named(
@@ -136,7 +136,8 @@ def _named(
     return [(str(name), kept[tag]) for tag, name in named if tag in kept]
 
 
-def _first(counts: Sequence[tuple[str, int]], top: int) -> list[tuple[str, int]]:
+def most_frequent(counts: Iterable[tuple[str, int]], top: int) -> list[tuple[str, int]]:
+    """The first so many values with their numbers, by falling number, then name."""
     return sorted(counts, key=lambda pair: (-pair[1], pair[0]))[:top]
 
 

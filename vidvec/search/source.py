@@ -90,7 +90,7 @@ class Source:
         )
 
 
-def check_width(vectors: NDArray[np.float32], dimension: int, what: str, where: Path) -> None:
+def check_width(vectors: NDArray[np.float32], dimension: int, what: str, where: object) -> None:
     """Refuses arrays that are not (n, E), or hold numbers that are none.
 
     Raises:

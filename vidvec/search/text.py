@@ -32,19 +32,7 @@ def find_words(store: Store, text: str, k: int, asked: Filter) -> list[Hit]:
     """
     if k < 1:
         raise UsageError(f"k is {k}, expected 1 or more")
-    if len(text) > MOST_CHARACTERS:
-        raise UsageError(
-            f"the words have {len(text)} characters, expected at most {MOST_CHARACTERS}"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UsageError("the words are not Unicode") from None
-    words = text.replace("\0", " ").split()
-    if not words:
-        raise UsageError("the words are empty: give some to look for")
-    if len(words) > MOST_WORDS:
-        raise UsageError(f"{len(words)} words, expected at most {MOST_WORDS}")
+    words = split_words(text)
     long = [word for word in words if len(word) >= 3]
     condition, values = where(asked)
     short: list[object] = []
@@ -69,3 +57,25 @@ def find_words(store: Store, text: str, k: int, asked: Filter) -> list[Hit]:
         )
         found = store.read(sql, [sum(map(len, words)), *values, *short, k])
     return [Hit(key, float(score)) for key, score in found]
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text.
+
+    Raises:
+        UsageError: There are none, more than 64, or more than 1,000 characters.
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise UsageError(
+            f"the words have {len(text)} characters, expected at most {MOST_CHARACTERS}"
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError("the words are not Unicode") from None
+    words = text.replace("\0", " ").split()
+    if not words:
+        raise UsageError("the words are empty: give some to look for")
+    if len(words) > MOST_WORDS:
+        raise UsageError(f"{len(words)} words, expected at most {MOST_WORDS}")
+    return words

@@ -53,7 +53,8 @@ def limits(given: Assumptions) -> list[Limit]:
         Limit(
             f"one {kind} index, made within a day",
             MILLION
-            * (DAY * machines.cores_each / (measured.index_us[kind] * MILLION / 1e6)) ** (2 / 3),
+            # So many microseconds a vector are as many seconds for a million.
+            * (DAY * machines.cores_each / measured.index_us[kind]) ** (2 / 3),
             f"each vector is compared with 4·√n lists, {measured.index_us[kind]:g} µs of a core "
             "at a million",
             "a search cluster, in shards",

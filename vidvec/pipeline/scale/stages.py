@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
-from vidvec.config import load_recipe
+from vidvec.config import Recipe, load_recipe
 from vidvec.model.flops import TRAINING, encoder_flops, heads_flops, parameters
 from vidvec.pipeline.scale.assumptions import Assumptions
 
@@ -57,9 +58,15 @@ def stage_costs(videos: float, given: Assumptions) -> list[StageCost]:
     ]
 
 
+@lru_cache(maxsize=8)
+def _recipe(name: str) -> Recipe:
+    """A recipe, read once: every stage of every number of videos asks for it."""
+    return load_recipe(name)
+
+
 def frames_kept(given: Assumptions) -> float:
     """Frames of a video that are kept: one a second, as many as the model reads at most."""
-    return min(given.videos.seconds, load_recipe(given.work.recipe).model.max_frames)
+    return min(given.videos.seconds, _recipe(given.work.recipe).model.max_frames)
 
 
 def corpus_bytes(given: Assumptions) -> float:
@@ -95,7 +102,7 @@ def _ingest(videos: float, given: Assumptions) -> StageCost:
 
 
 def _pretrain(videos: float, given: Assumptions) -> StageCost:
-    recipe = load_recipe(given.work.recipe)
+    recipe = _recipe(given.work.recipe)
     shape = recipe.model.model_copy(
         update={
             "frame_size": int(given.work.frame_size),
@@ -125,7 +132,7 @@ def _pretrain(videos: float, given: Assumptions) -> StageCost:
 
 
 def _embed(videos: float, given: Assumptions) -> StageCost:
-    recipe = load_recipe(given.work.recipe)
+    recipe = _recipe(given.work.recipe)
     shape = recipe.model.model_copy(update={"frame_size": int(given.work.frame_size)})
     one = encoder_flops(shape, frames_kept(given), given.videos.tokens + 3)
     read, machines = videos * corpus_bytes(given), given.machines
@@ -139,7 +146,7 @@ def _embed(videos: float, given: Assumptions) -> StageCost:
 
 def _index(videos: float, given: Assumptions) -> StageCost:
     work, measured, machines = given.work, given.measured, given.machines
-    size = load_recipe(work.recipe).model.embedding_size
+    size = _recipe(work.recipe).model.embedding_size
     shard = min(videos, work.shard_videos)
     # Each vector is compared with the 4·√n lists of its shard.
     each = measured.index_us[work.index] * (shard / MILLION) ** 0.5 + measured.record_us
@@ -156,7 +163,7 @@ def _index(videos: float, given: Assumptions) -> StageCost:
 
 def _search(videos: float, given: Assumptions) -> StageCost:
     work, measured, machines = given.work, given.measured, given.machines
-    size = load_recipe(work.recipe).model.embedding_size
+    size = _recipe(work.recipe).model.embedding_size
     shard = min(videos, work.shard_videos)
     shards = max(1.0, videos / shard)
     held = videos * (measured.index_bytes[work.index] + measured.record_bytes) * work.copies

@@ -22,8 +22,9 @@ from vidvec.search.cluster.ranking import ClusterSearch, check
 from vidvec.search.cluster.reader import CHUNK, Reader
 from vidvec.search.cluster.rows import KNOWN, by_ids, expression, known, record, refusal
 from vidvec.search.cluster.words import find_words
-from vidvec.search.filters import Facets
+from vidvec.search.filters import Facets, most_frequent
 from vidvec.search.neighbours import unit
+from vidvec.search.source import check_width
 from vidvec.search.types import Filter, Hit, IndexedVideo
 
 # Queries and rows of one call.
@@ -226,7 +227,7 @@ class ClusterIndex:
             counts[1].update([video.category] if video.category else [])
             counts[2].update([video.language] if video.language else [])
         scale = max(1.0, total / max(1, seen))
-        facets = Facets(total, *(_most_frequent(count, scale, top) for count in counts))
+        facets = Facets(total, *(_scaled(count, scale, top) for count in counts))
         with self._lock:
             self._facets[key] = facets
             while len(self._facets) > KEPT_FACETS:
@@ -293,11 +294,7 @@ class ClusterIndex:
         from vidvec.search.engine import check_ids
 
         given = np.asarray(vectors, np.float32)
-        if given.ndim != 2 or given.shape[1] != self.dimension or not np.isfinite(given).all():
-            raise UsageError(
-                f"vectors to add have shape {given.shape} or hold NaN or infinity, expected "
-                f"(n, {self.dimension}) of finite numbers"
-            )
+        check_width(given, self.dimension, "vectors to add", self.reader.address)
         check_ids(ids, len(given), videos)
         for video in videos:
             if why := refusal(video):
@@ -351,6 +348,5 @@ class ClusterIndex:
         self.close()
 
 
-def _most_frequent(count: Counter[str], scale: float, top: int) -> tuple[tuple[str, int], ...]:
-    ordered = sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))[:top]
-    return tuple((value, round(number * scale)) for value, number in ordered)
+def _scaled(count: Counter[str], scale: float, top: int) -> tuple[tuple[str, int], ...]:
+    return tuple((name, round(n * scale)) for name, n in most_frequent(count.items(), top))

@@ -191,7 +191,7 @@ class _Filling:
         client.create_index(wanted.collection, parameters)
 
     def _wanted(self) -> Iterator[tuple[list[IndexedVideo], NDArray[np.float32]]]:
-        """Videos and (n, E) unit vectors that are to be there, in the order of the folder."""
+        """Videos and (n, E) vectors that are to be there, in the order of the folder."""
         self._refused, self._named = {}, []
         seen: set[str] = set()
         for ids, matrix in self._vectors.shards():
@@ -206,7 +206,7 @@ class _Filling:
                     if self._takes(video, bool(finite[at]), seen)
                 ]
                 if keep:
-                    yield [videos[at] for at in keep], unit(block[keep])
+                    yield [videos[at] for at in keep], block[keep]
 
     def _takes(self, video: IndexedVideo, finite: bool, seen: set[str]) -> bool:
         if video.id in self._gone:
@@ -230,7 +230,8 @@ class _Filling:
         for videos, block in self._wanted():
             # Calls are answered in turn, so that only the last one may be there in part.
             if row + len(videos) > there:
-                given = [record(video, block[at], row + at) for at, video in enumerate(videos)]
+                made = unit(block)
+                given = [record(video, made[at], row + at) for at, video in enumerate(videos)]
                 with told(place):
                     client.upsert(collection, given)
             row += len(videos)

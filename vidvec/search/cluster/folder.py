@@ -25,7 +25,6 @@ def folder_of(held: Generation, scratch: Path) -> Path:
         manifest = None
     if manifest is not None and {**manifest, "shards": []} == held.manifest:
         return came_from
-    (scratch / "shards").mkdir(parents=True, exist_ok=True)
     facts = {k: v for k, v in held.manifest.items() if k not in ("kind", "format_version")}
     storage.write_manifest(scratch, "vectors", **facts)
     return scratch

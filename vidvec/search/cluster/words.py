@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from vidvec.errors import UsageError
 from vidvec.search.cluster.rows import both, folded, listed, pairs_of
-from vidvec.search.text import MOST_CHARACTERS, MOST_WORDS
+from vidvec.search.text import split_words
 from vidvec.search.types import Hit
 
 # SQLite's constants (FTS5, the bm25 function).
@@ -29,22 +29,9 @@ def split(text: str) -> list[str]:
     """The words of a text, small.
 
     Raises:
-        UsageError: See ``text.find_words``.
+        UsageError: See ``split_words``.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise UsageError(
-            f"the words have {len(text)} characters, expected at most {MOST_CHARACTERS}"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise UsageError("the words are not Unicode") from None
-    words = folded(text.replace("\0", " ")).split()
-    if not words:
-        raise UsageError("the words are empty: give some to look for")
-    if len(words) > MOST_WORDS:
-        raise UsageError(f"{len(words)} words, expected at most {MOST_WORDS}")
-    return words
+    return [folded(word) for word in split_words(text)]
 
 
 def find_words(
