@@ -1,5 +1,5 @@
-# make demo: the whole way from videos to vectors, with a report.   make test: all tests.
-# make test-fast, make test-benchmarks, make lint, make bench, make reproduce, make experiments, make setup, make clean.
+# make demo: the whole way from videos to vectors, with a report.   make test: unit tests, end-to-end tests, the page.
+# make test-fast, make test-cluster, make test-benchmarks, make lint, make bench, make reproduce, make experiments, make setup, make clean.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,16 +8,20 @@ WEIGHTS := .venv/.weights
 BROWSER := .venv/.browser
 RIVALS := .venv/.rivals
 
-.PHONY: demo test test-fast test-benchmarks lint format bench reproduce experiments setup clean
+.PHONY: demo test test-fast test-cluster test-benchmarks lint format bench reproduce experiments setup clean
 
 demo: setup
 	$(BIN)/vidvec demo demo
 
 test: setup $(WEIGHTS) $(BROWSER)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not benchmark" -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not benchmark and not cluster" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup $(WEIGHTS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow and not benchmark" -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow and not benchmark and not cluster" -n 2
+
+# One after the other: each test has clusters of processes of its own.
+test-cluster: setup $(WEIGHTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster and not gpu and not benchmark"
 
 test-benchmarks: setup $(WEIGHTS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "benchmark and not gpu" -n 2 --dist loadfile

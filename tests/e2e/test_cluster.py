@@ -38,7 +38,7 @@ from vidvec.search.find import Question, find
 from vidvec.search.interface import Index, open_index
 from vidvec.search.types import Filter, IndexedVideo
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 COUNT, WIDTH = 600, 16
 ODD = ['it\'s "quoted" \\ and 🎬', "海/边 #1", "tab\there"]

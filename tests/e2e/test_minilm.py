@@ -37,10 +37,11 @@ def minilm() -> Path:
 
 @pytest.fixture(scope="module")
 def scored(shared) -> list[tuple[str, str, float]]:
-    """Pairs of English sentences and their similarity, 0 to 5, as people scored it."""
+    """Every second pair of English sentences, and its similarity, 0 to 5, as people scored it."""
     file = shared / "data" / "text" / "stsb" / "stsb-en-dev.csv"
     with file.open(encoding="utf-8", newline="") as rows:
-        return [(first, second, float(score)) for first, second, score in csv.reader(rows)]
+        found = [(first, second, float(score)) for first, second, score in csv.reader(rows)]
+    return found[::2]
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,7 @@ def trials(search: Path) -> list[dict[str, Any]]:
             return []
 
 
+@pytest.mark.cluster
 def test_several_processes_share_a_search_that_is_killed_and_carried_on(tmp_path) -> None:
     videos = made_videos(70)
     write_corpus(tmp_path / "corpus", videos, made_pairs(videos, 500))

@@ -92,7 +92,7 @@ def test_the_address_holds_the_search(watched, server):
     expect(page.get_by_role("searchbox")).to_have_value("a cat")
     page.go_back()
     expect(page.get_by_role("searchbox")).to_have_value("a dog")
-    expect(page.locator(".results .card")).to_have_count(len(expected))
+    settle(page)
     assert shown(page) == [hit["id"] for hit in expected]
 
 
