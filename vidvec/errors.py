@@ -7,6 +7,7 @@
     ├── BadRecord               one record cannot be read; ingest counts it and goes on
     ├── MissingExtraError       an optional library is needed: says which extra to install
     ├── OfflineError            weights or a tokenizer are not on disk and the hub is out of reach
+    ├── StorageError            object storage is out of reach, or refuses; it is an OSError, too
     └── ServerError             a vidvec server is out of reach, busy, or asks for another key
 
 Each message says what was found, what was expected, where, and what to do.
@@ -56,6 +57,14 @@ class MissingExtraError(VidvecError):
 
 class OfflineError(VidvecError):
     """Weights or a tokenizer are not on this disk, and the hub cannot be reached."""
+
+
+class StorageError(VidvecError, OSError):
+    """Object storage cannot be reached, is too slow, or refuses.
+
+    It is an ``OSError`` as well, so that what does without a file that cannot be written, such as a
+    cache on a read-only disk, does without it there.
+    """
 
 
 class ServerError(VidvecError):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from vidvec.cli.shared import RecipeOption, SetOption, out, print_json, progress, settle
+from vidvec.cli.shared import Location, RecipeOption, SetOption, out, print_json, progress, settle
 from vidvec.errors import UsageError
 
 
 def bench(
-    corpus: Path,
+    corpus: Location,
     /,
     *,
     profile: Annotated[bool, Parameter(negative="")] = False,

@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vidvec.cli.shared import out, print_json, progress
+from vidvec.cli.shared import Location, out, print_json, progress
 
 
 def compress(
-    vectors: Path,
+    vectors: Location,
     to: Annotated[Path, Parameter(name="OUT")],
     /,
     *,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vidvec.cli.shared import out, print_json, progress
+from vidvec.cli.shared import Location, Mirrored, out, print_json, progress
 
 
 def import_vectors(
@@ -19,7 +19,7 @@ def import_vectors(
     name: str = "",
     id_column: str = "",
     vector_column: str = "",
-    corpus: Path | None = None,
+    corpus: Location | None = None,
     strict: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -70,12 +70,12 @@ def import_vectors(
 
 
 def export_vectors(
-    vectors: Path,
+    vectors: Location,
     to_path: Annotated[Path, Parameter(name="OUT")],
     /,
     *,
     to: Literal["numpy", "npz", "parquet", "arrow", "faiss", "datasets", "jsonl", "fiftyone"],
-    corpus: Path | None = None,
+    corpus: Location | None = None,
 ) -> None:
     """Write vectors for another program: NumPy, Parquet, FAISS, datasets, FiftyOne.
 
@@ -95,14 +95,14 @@ def export_vectors(
 
 
 def map_videos(
-    vectors: Path,
+    vectors: Mirrored,
     /,
     *,
     to: Annotated[Path | None, Parameter(name="--out")] = None,
     points: int = 20_000,
     themes: int | None = None,
     method: Literal["auto", "tsne", "pca"] = "auto",
-    corpus: Path | None = None,
+    corpus: Location | None = None,
     seed: int = 0,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:

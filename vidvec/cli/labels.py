@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from vidvec.cli.shared import (
+    Location,
     RecipeOption,
     SetOption,
     out,
@@ -23,7 +24,7 @@ FilesOption = Annotated[list[Path], Parameter(negative="", consume_multiple=True
 
 
 def labels(
-    corpus: Path,
+    corpus: Location,
     /,
     *,
     ratings: FilesOption = [],  # noqa: B006 - never changed
@@ -97,8 +98,8 @@ def _as_json(report: Any) -> dict[str, Any]:
 
 
 def pseudo_label(
-    corpus: Path,
-    vectors: Path,
+    corpus: Location,
+    vectors: Location,
     to: Annotated[Path, Parameter(name="OUT")],
     /,
     *,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,6 +21,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vidvec import storage
+from vidvec.errors import UsageError
 from vidvec.pipeline.child import ProgressFile
 
 if TYPE_CHECKING:
@@ -29,6 +31,43 @@ if TYPE_CHECKING:
 # Names of files and titles are printed as they are, even with [brackets] or :colons: in them.
 out = Console(markup=False, emoji=False)
 err = Console(stderr=True, emoji=False)
+
+
+def _located(_: Any, tokens: Sequence[Token]) -> Path:
+    return storage.located(tokens[0].value)
+
+
+# A folder on this disk, or s3://BUCKET/KEY; a plain Path takes folders and files alone.
+Location = Annotated[Path, Parameter(converter=_located)]
+
+
+def _mirrored(_: Any, tokens: Sequence[Token]) -> Path:
+    where = storage.located(tokens[0].value)
+    if not storage.is_remote(where):
+        return where
+    with progress(f"copy of {where}", transient=True) as update:
+        return storage.mirrored(where, update)
+
+
+# The same where files are made beside what is read, such as an index: of a URL, its copy in the
+# cache, brought up to date.
+Mirrored = Annotated[Path, Parameter(converter=_mirrored)]
+
+
+def refuse_urls(_: Any, value: Any) -> None:
+    """Refuses a URL where an option takes files of this disk, for which ``Path`` would take it.
+
+    Raises:
+        UsageError: It is one.
+    """
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, Path) and each.parts[:1] == ("s3:",) and not storage.is_remote(each):
+            url = storage.located(each)
+            raise UsageError(
+                f"{url}: a file or folder of this machine is needed here, not a URL: "
+                f"vidvec pull {url} FOLDER copies it"
+            )
+
 
 SetOption = Annotated[list[str], Parameter(name="--set", negative="")]
 NumbersOption = Annotated[list[float] | None, Parameter(negative="", consume_multiple=True)]

@@ -10,16 +10,19 @@
       rejects.jsonl     what was left out, and why
       features/NAME/    frames of the same videos by other encoders (``features.py``)
 
-Shards never change; the manifest names those that count, and is replaced whole.
+Shards never change; the manifest names those that count, and is replaced whole. On object storage
+(``s3://BUCKET/KEY``) the same lies under a key, and what is asked for is read by ranges
+(``remote_shards.py``).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,9 +33,11 @@ from numpy.typing import NDArray
 from vidvec import storage
 from vidvec.data.features import FeatureSet, list_sets
 from vidvec.data.frames import same_encoder
+from vidvec.data.remote_shards import RemoteShard
 from vidvec.data.shards import (
     THUMBNAIL_SCHEMA,
     Shard,
+    check_sizes,
     checksum,
     corpus_schema,
     open_shard,
@@ -62,25 +67,28 @@ __all__ = [
 
 KIND = "corpus"
 SHARD_BYTES = 256 * 2**20
+SHARDS_AT_ONCE = 8  # that are asked on object storage
 # Identity of the audio encoder of a corpus without audio frames.
 NO_AUDIO: dict[str, Any] = {"name": "none", "frame_size": 0}
+Result = TypeVar("Result")
 
 
 class Corpus:
     """An open corpus. Videos are numbered by row, 0 … ``len(corpus) - 1``, in the order they came.
 
     Args:
-        path: The corpus folder.
+        path: The corpus folder, or its URL, ``s3://BUCKET/KEY``.
         unfinished: Open it although its ingest did not run to the end; it may lack a tokenizer.
         features: A feature set, whose frames are read in the place of the corpus's own.
 
     Raises:
         UsageError: There is no such feature set, or it lacks videos.
         FormatError: The folder is no corpus, is unfinished, or a shard is missing or short.
+        StorageError: Object storage refuses, or fails after all retries.
     """
 
     def __init__(self, path: str | Path, *, unfinished: bool = False, features: str = "") -> None:
-        self.path = Path(path)
+        self.path = storage.located(path)
         self.manifest = storage.read_manifest(self.path, KIND)
         if not (unfinished or self.complete):
             raise FormatError(f"{path} is unfinished: run its vidvec ingest again, it carries on")
@@ -88,11 +96,9 @@ class Corpus:
         self.frame_size = int(self.frame_encoder["frame_size"])
         self.audio_encoder: dict[str, Any] = self.manifest.get("audio_encoder", NO_AUDIO)
         self.audio_size = int(self.audio_encoder["frame_size"])
-        self._shards: list[Shard] = []
         self._thumbnails: dict[int, pa.ChunkedArray | None] = {}
-        for entry in self.manifest["shards"]:
-            self._shards.append(self._checked_shard(entry))
-        rows = [len(shard.table) for shard in self._shards]
+        self._shards = self._checked_shards()
+        rows = [len(shard) for shard in self._shards]
         self._starts = np.concatenate([[0], np.cumsum(rows, dtype=np.int64)]).astype(np.int64)
         self.features = features
         self._set = FeatureSet(self, features) if features else None
@@ -133,17 +139,31 @@ class Corpus:
         own = [*own, {"gone": self.manifest["gone"]}] if self.gone.any() else own
         return own if self._set is None else [*own, *self._set.manifest["shards"]]
 
+    def _checked_shards(self) -> list[Shard | RemoteShard]:
+        folder, entries = self.path / "shards", self.manifest["shards"]
+        check_sizes(folder, entries)
+        if isinstance(folder, storage.S3Path):
+            schema = corpus_schema(self.frame_size, self.audio_size)
+            return [
+                RemoteShard(folder / each["file"], each["bytes"], each["rows"], schema)
+                for each in entries
+            ]
+        return [self._checked_shard(entry) for entry in entries]
+
     def _checked_shard(self, entry: dict[str, Any]) -> Shard:
         path = self.path / "shards" / entry["file"]
-        size = path.stat().st_size if path.is_file() else None
-        if size != entry["bytes"]:
-            found = "missing" if size is None else f"{size} bytes"
-            raise FormatError(f"shard {path} is {found}, the manifest says {entry['bytes']} bytes")
         shard = open_shard(path, self.frame_size, self.audio_size)
-        if len(shard.table) != entry["rows"]:
-            found = f"{len(shard.table)} rows"
+        if len(shard) != entry["rows"]:
+            found = f"{len(shard)} rows"
             raise FormatError(f"shard {path} has {found}, the manifest says {entry['rows']}")
         return shard
+
+    def _of_each(self, read: Callable[[Shard | RemoteShard], Result]) -> list[Result]:
+        """What is read of each shard; on object storage, of several at once."""
+        if not storage.is_remote(self.path):
+            return [read(shard) for shard in self._shards]
+        with ThreadPoolExecutor(SHARDS_AT_ONCE) as pool:
+            return list(pool.map(read, self._shards))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -208,9 +228,9 @@ class Corpus:
         return np.flatnonzero(~self.gone)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """A whole column, mapped; one chunk a shard."""
+        """A whole column, mapped (by URL: in memory); one chunk a shard."""
         width = int(self.manifest["frame_encoder"]["frame_size"])
-        chunks = [chunk for shard in self._shards for chunk in shard.table.column(name).chunks]
+        chunks = self._of_each(lambda shard: shard.column(name))
         return pa.chunked_array(chunks, corpus_schema(width, self.audio_size).field(name).type)
 
     @cached_property
@@ -241,36 +261,51 @@ class Corpus:
         """(videos,) frames of each video."""
         if self._set is not None:
             return self._set.frame_counts
-        parts = [np.diff(shard.frames.offsets).astype(np.int64) for shard in self._shards]
+        parts = self._of_each(lambda shard: np.diff(shard.frames.offsets).astype(np.int64))
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     @cached_property
     def audio_counts(self) -> NDArray[np.int64]:
         """(videos,) audio frames of each video."""
-        parts = [np.diff(shard.audio.offsets).astype(np.int64) for shard in self._shards]
+        parts = self._of_each(lambda shard: np.diff(shard.audio.offsets).astype(np.int64))
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
-    def _place(self, row: int) -> tuple[Shard, int]:
+    def _place(self, row: int) -> tuple[Shard | RemoteShard, int]:
         """The shard that holds a row, and its row there."""
         index = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._shards[index], row - int(self._starts[index])
 
     def frames(self, row: int) -> NDArray[np.float16]:
-        """(F, D) float16: a view of the mapped file, not a copy."""
+        """(F, D) float16: a view of the mapped file; by URL, a copy of what is read."""
         if self._set is not None:
             return self._set.frames(row)
         shard, local = self._place(row)
         return shard.frames.of(local)
 
     def audio(self, row: int) -> NDArray[np.float16]:
-        """(A, K) float16: a view of the mapped file, not a copy."""
+        """(A, K) float16: as ``frames``."""
         shard, local = self._place(row)
         return shard.audio.of(local)
+
+    def fetch(self, rows: NDArray[np.int64], *, audio: bool = False) -> None:
+        """By URL, brings frames of (n,) rows, or audio frames, into the cache, side by side.
+
+        So that many are not waited for one after the other. Mapped, nothing is done.
+        """
+        if not storage.is_remote(self.path):
+            return
+        if self._set is not None and not audio:
+            self._set.fetch(rows)
+            return
+        places = np.searchsorted(self._starts, rows, side="right") - 1
+        for index in np.unique(places).tolist():
+            shard, local = self._shards[index], rows[places == index] - self._starts[index]
+            (shard.audio if audio else shard.frames).fetch(local.tolist())
 
     def video(self, row: int) -> Video:
         """Everything about one video but its thumbnails."""
         shard, local = self._place(row)
-        record = shard.table.slice(local, 1).drop_columns(["frames", "audio"]).to_pylist()[0]
+        record = shard.record(local)
         tags = record.pop("tags")
         times = np.asarray(record.pop("frame_times_seconds"), np.float32)
         audio_times = np.asarray(record.pop("audio_times_seconds"), np.float32)
@@ -318,7 +353,9 @@ class Corpus:
         if not path.is_file():
             return []
         # A run killed between writing pairs and the manifest leaves more rows than count.
-        columns = pq.read_table(path).slice(0, self.manifest["pairs"]).to_pydict()
+        columns = (
+            pq.read_table(storage.local_file(path)).slice(0, self.manifest["pairs"]).to_pydict()
+        )
         rows = zip(columns["id_1"], columns["id_2"], columns["score"], strict=True)
         pairs = [Pair(*row) for row in rows]
         if not self.gone.any() and "compacted" not in self.manifest:

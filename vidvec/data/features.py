@@ -20,6 +20,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidvec import storage
+from vidvec.data.remote_shards import RemoteFeatures, RemoteShard
+from vidvec.data.shards import Features, check_sizes, features_of
 from vidvec.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ class FeatureSet:
         if not self.manifest["complete"]:
             raise FormatError(f"{folder} is unfinished: {again}, it carries on")
         self.frame_encoder: dict[str, Any] = self.manifest["frame_encoder"]
+        check_sizes(folder / "shards", self.manifest["shards"])
         self._shards = [
             _open_shard(folder / "shards", entry, self.frame_encoder["frame_size"])
             for entry in self.manifest["shards"]
@@ -109,20 +112,17 @@ class FeatureSet:
         return np.array([row_of.get(key, -1) for key in wanted], np.int64)
 
     @cached_property
-    def _views(self) -> list[tuple[NDArray[np.float16], NDArray[np.int32]]]:
-        """Each shard's frames (ΣF, D), mapped, and offsets (rows + 1,)."""
-        views = []
-        for shard in self._shards:
-            column = shard.column("frames")
-            values = column.values.values.to_numpy(zero_copy_only=True)
-            width = self.frame_encoder["frame_size"]
-            views.append((values.reshape(-1, width), column.offsets.to_numpy()))
-        return views
+    def _views(self) -> list[Features | RemoteFeatures]:
+        """Each shard's frames."""
+        return [
+            shard.frames if isinstance(shard, RemoteShard) else features_of(shard.column("frames"))
+            for shard in self._shards
+        ]
 
     @cached_property
     def frame_counts(self) -> NDArray[np.int64]:
         """(videos,) frames of each of the corpus's videos."""
-        counts = [np.diff(offsets).astype(np.int64) for _, offsets in self._views]
+        counts = [np.diff(view.offsets).astype(np.int64) for view in self._views]
         # The last is for the row −1 of videos that are gone.
         return np.concatenate([*counts, np.zeros(1, np.int64)])[self._rows]
 
@@ -132,12 +132,19 @@ class FeatureSet:
         return index, at - int(self._starts[index])
 
     def frames(self, row: int) -> NDArray[np.float16]:
-        """(F, D) float16 of a row of the corpus: a view of the mapped file."""
+        """(F, D) float16 of a row of the corpus: a view of the mapped file; by URL, a copy."""
         if self._rows[row] < 0:
             return np.zeros((0, self.frame_encoder["frame_size"]), np.float16)
         index, local = self._place(row)
-        frames, offsets = self._views[index]
-        return frames[offsets[local] : offsets[local + 1]]
+        return self._views[index].of(local)
+
+    def fetch(self, rows: NDArray[np.int64]) -> None:
+        """See ``Corpus.fetch``."""
+        held = self._rows[rows]
+        held = held[held >= 0]
+        places = np.searchsorted(self._starts, held, side="right") - 1
+        for index in np.unique(places).tolist():
+            self._views[index].fetch((held[places == index] - self._starts[index]).tolist())
 
     def times_seconds(self, row: int) -> NDArray[np.float32]:
         """(F,) float32, when those frames are shown."""
@@ -153,19 +160,19 @@ def video_keys(corpus: Corpus) -> list[tuple[str, str]]:
     return list(zip(corpus.ids, corpus.column("stamp").to_pylist(), strict=True))
 
 
-def shard_keys(shard: pa.RecordBatch) -> list[tuple[str, str]]:
+def shard_keys(shard: pa.RecordBatch | RemoteShard) -> list[tuple[str, str]]:
     """The same of a set's shard."""
     columns = (shard.column(name).to_pylist() for name in ("id", "stamp"))
     return list(zip(*columns, strict=True))
 
 
-def _open_shard(folder: Path, entry: dict[str, Any], frame_size: int) -> pa.RecordBatch:
-    """A mapped shard whose offsets are sound: a bad offset ends the process."""
+def _open_shard(
+    folder: Path, entry: dict[str, Any], frame_size: int
+) -> pa.RecordBatch | RemoteShard:
+    """A mapped shard whose offsets are sound: a bad offset ends the process; or one by URL."""
     path = folder / entry["file"]
-    size = path.stat().st_size if path.is_file() else None
-    if size != entry["bytes"]:
-        found = "missing" if size is None else f"{size} bytes"
-        raise FormatError(f"shard {path} is {found}, the manifest says {entry['bytes']} bytes")
+    if isinstance(path, storage.S3Path):
+        return RemoteShard(path, entry["bytes"], entry["rows"], feature_schema(frame_size))
     try:
         file = pa.ipc.open_file(pa.memory_map(str(path)))
         if file.num_record_batches != 1:

@@ -7,7 +7,7 @@ as their width was not known then.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vidvec import storage
-from vidvec.errors import FormatError
+from vidvec.errors import FormatError, StorageError
 from vidvec.records import Video
+from vidvec.storage import objects
 
 THUMBNAIL_SCHEMA = pa.schema([("id", pa.string()), ("thumbnails", pa.list_(pa.binary()))])
 LATER_COLUMNS = ("date", "file", "stamp", "audio_times_seconds", "audio")
@@ -69,21 +70,60 @@ class Features:
         """(count, width) float16 of one row: a view."""
         return self.values[self.offsets[row] : self.offsets[row + 1]]
 
+    def fetch(self, rows: Iterable[int]) -> None:
+        """Nothing: they are mapped."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A mapped shard: ``table`` with one chunk, and views of its columns of features."""
+    """A mapped shard: ``table`` with one chunk, and views of its columns of features.
+
+    ``remote_shards.RemoteShard`` is the same of one on object storage.
+    """
 
     table: pa.Table
     frames: Features
     audio: Features
 
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def column(self, name: str) -> pa.Array:
+        """A column, mapped."""
+        return one_array(self.table.column(name))
+
+    def record(self, row: int) -> dict[str, Any]:
+        """All columns of a row but features."""
+        rows = self.table.slice(row, 1).drop_columns(list(FEATURES)).to_pylist()
+        found: dict[str, Any] = rows[0]
+        return found
+
+
+def check_sizes(folder: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Compares the sizes of shards with a manifest's entries; on object storage, by one listing.
+
+    Raises:
+        FormatError: One is missing, or of another size.
+    """
+    listed = objects.sizes(folder) if isinstance(folder, storage.S3Path) else None
+    for entry in entries:
+        path = folder / entry["file"]
+        if listed is not None:
+            size = listed.get(entry["file"])
+        else:
+            size = path.stat().st_size if path.is_file() else None
+        if size != entry["bytes"]:
+            found = "missing" if size is None else f"{size} bytes"
+            raise FormatError(f"shard {path} is {found}, the manifest says {entry['bytes']} bytes")
+
 
 def open_table(path: Path) -> pa.Table:
     """A mapped Arrow file whose offsets and texts are sound: a bad offset ends the process."""
     try:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table = pa.ipc.open_file(storage.mapped(path)).read_all()
         table.validate(full=True)
+    except StorageError:
+        raise
     except (OSError, ValueError, pa.ArrowException) as error:
         raise FormatError(f"shard {path} cannot be opened: {error}") from None
     return table
@@ -95,11 +135,12 @@ def open_shard(path: Path, frame_size: int, audio_size: int) -> Shard:
     Raises:
         FormatError: It is damaged, or has other columns than a corpus with such features.
     """
-    table = _conformed(open_table(path), path, corpus_schema(frame_size, audio_size))
-    return Shard(table, _features(table, "frames"), _features(table, "audio"))
+    table = conformed(open_table(path), path, corpus_schema(frame_size, audio_size))
+    columns = (one_array(table.column(name)) for name in FEATURES)
+    return Shard(table, *map(features_of, columns))
 
 
-def _conformed(table: pa.Table, path: Path, schema: pa.Schema) -> pa.Table:
+def conformed(table: pa.Table, path: Path, schema: pa.Schema) -> pa.Table:
     """The table with this schema's columns, without a copy of those that it has."""
     if table.schema.equals(schema):
         return table
@@ -140,14 +181,14 @@ def empty_column(kind: pa.DataType, rows: int) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, pa.array([], kind.value_type))
 
 
-def _features(table: pa.Table, name: str) -> Features:
-    column = _one_array(table.column(name))
+def features_of(column: pa.Array) -> Features:
+    """A mapped column of features."""
     width = column.type.value_type.list_size
     values = column.values.values.to_numpy(zero_copy_only=True).reshape(-1, width)
     return Features(values, column.offsets.to_numpy())
 
 
-def _one_array(column: pa.ChunkedArray) -> pa.Array:
+def one_array(column: pa.ChunkedArray) -> pa.Array:
     """A column as one array. A shard has one chunk, which is taken as it is: joining copies."""
     if column.num_chunks == 1:
         return column.chunk(0)
@@ -158,7 +199,7 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 def checksum(path: Path) -> str:
     """CRC-32C of a file, as eight hex digits."""
     crc = 0
-    with path.open("rb") as file:
+    with storage.opened(path) as file:
         while block := file.read(2**22):
             crc = google_crc32c.extend(crc, block)
     return f"{crc:08x}"
@@ -226,7 +267,7 @@ def read_shard(
         with pa.OSFile(str(corpus / folder / name), "rb") as source:
             tables.append(pa.ipc.open_file(source).read_all())
     schema = corpus_schema(frame_size, audio_size)
-    return _conformed(tables[0], corpus / "shards" / name, schema), tables[1]
+    return conformed(tables[0], corpus / "shards" / name, schema), tables[1]
 
 
 def has_width(corpus: Path, name: str, frame_size: int) -> bool:

@@ -48,7 +48,8 @@ def text_tokens(
     """
     which = "" if column == "title" else f"-{column}"
     which += "" if limit is None else f"-{limit}"
-    path = corpus.path / "tokens" / f"{tokenizer.fingerprint}{which}-{len(corpus)}.arrow"
+    kept = storage.beside(corpus.path, corpus.content)
+    path = kept / "tokens" / f"{tokenizer.fingerprint}{which}-{len(corpus)}.arrow"
     if path.is_file():
         columns = pa.ipc.open_file(pa.memory_map(str(path))).read_all().column("token_ids")
         ids = [chunk.values.to_numpy() for chunk in columns.chunks]

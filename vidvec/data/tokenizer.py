@@ -127,7 +127,9 @@ def load_tokenizer(source: str | Path) -> TitleTokenizer:
         FormatError: The file is no tokenizer.
         OfflineError: There is no such folder, and the hub does not give one of this name.
     """
-    path = Path(source)
+    path = source if isinstance(source, Path) else Path(source)
+    if isinstance(path, storage.S3Path):
+        path = storage.local_folder(path)
     if path.is_dir():
         files = [path / "tokenizer.json", path / "vocab.txt"]
         path = next((file for file in files if file.is_file()), path)

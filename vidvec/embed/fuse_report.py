@@ -300,7 +300,8 @@ def price_of(made_by: dict[str, Any], corpus: Corpus, rows: NDArray[np.int64]) -
     stage = made_by.get("stage")
     if stage == "fuse":
         parts = made_by.get("made_of") or [
-            storage.read_manifest(Path(member), KIND)["made_by"] for member in made_by["members"]
+            storage.read_manifest(storage.located(member), KIND)["made_by"]
+            for member in made_by["members"]
         ]
         prices = [price_of(part, corpus, rows) for part in parts]
         missing = next((price for price in prices if price.milliseconds is None), None)

@@ -5,7 +5,8 @@
       shards/*.arrow    columns id and vector, a fixed-size list (see ``dtypes``)
 
 The manifest names the shards that count and is replaced whole after each, so a killed run loses at
-most the shard it was at.
+most the shard it was at. On object storage (``s3://BUCKET/KEY``) the same lies under a key; shards
+are copied into the cache to be read, and mapped there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from vidvec import storage
 from vidvec.embed.dtypes import Dtype, check_dtype, column_type, decode, encode
-from vidvec.errors import FormatError, UsageError
+from vidvec.errors import FormatError, StorageError, UsageError
 
 KIND = "vectors"
 SHARD_ROWS = 65_536
@@ -42,16 +43,18 @@ class VectorWriter:
     """Appends shards to a folder of vectors, or carries on with one that was stopped.
 
     Args:
-        path: The folder.
+        path: The folder, or its URL.
         dimension: E.
         facts: What made the vectors (``made_by`` and such); must be the same to carry on. With
             ``dtype``, that is what is kept of them; without, float32.
 
     Raises:
         UsageError: The folder holds vectors that something else made.
+        StorageError: Object storage refuses, or fails after all retries; so does ``append``.
     """
 
     def __init__(self, path: Path, dimension: int, facts: dict[str, Any]) -> None:
+        path = storage.located(path)
         self.path, self._dimension = path, dimension
         self._dtype = check_dtype(facts.get("dtype", "float32"))
         (path / "shards").mkdir(parents=True, exist_ok=True)
@@ -106,14 +109,15 @@ class Vectors:
     """An open folder of vectors, mapped.
 
     Args:
-        path: The folder.
+        path: The folder, or its URL.
 
     Raises:
         FormatError: It is none, is unfinished, or a shard is damaged.
+        StorageError: Object storage refuses, or fails after all retries.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = storage.located(path)
         self.manifest = storage.read_manifest(self.path, KIND)
         if not self.manifest["complete"]:
             raise FormatError(f"{path} is unfinished: run the command that makes it again")
@@ -125,8 +129,10 @@ class Vectors:
     def _open(self, entry: dict[str, Any]) -> pa.Table:
         path = self.path / "shards" / entry["file"]
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            table = pa.ipc.open_file(storage.mapped(path)).read_all()
             table.validate(full=True)  # a bad offset would end the process
+        except StorageError:
+            raise
         except (OSError, ValueError, pa.ArrowException) as error:
             raise FormatError(f"shard {path} cannot be opened: {error}") from None
         if not table.schema.equals(_schema(self.dimension, self.dtype)):

@@ -160,7 +160,7 @@ def _take(store: Store, order: _Order) -> Difference:
     made_of = store.state().made_of
     given = order.corpus
     if given is None and made_of.get("given"):
-        given = Path(made_of["corpus"])
+        given = storage.located(made_of["corpus"])
     corpus = corpus_of(order.vectors.path, given)
     facts = {
         "vectors": fingerprint(order.vectors),

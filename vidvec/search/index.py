@@ -16,7 +16,7 @@ from vidvec.errors import UsageError
 from vidvec.search.neighbours import unit
 from vidvec.search.query import QueryEncoder
 from vidvec.search.types import Hit
-from vidvec.storage import read_manifest
+from vidvec.storage import located, read_manifest
 
 
 class ExactIndex:
@@ -124,9 +124,9 @@ def _corpora(made_by: dict[str, Any]) -> Iterator[Path]:
     made_by = origin(made_by)
     if made_by["stage"] != "fuse":
         if made_by.get("corpus"):  # imported vectors need not have one
-            yield Path(made_by["corpus"])
+            yield located(made_by["corpus"])
         return
-    members = [Path(member) for member in made_by["members"]]
+    members = [located(member) for member in made_by["members"]]
     made_of = made_by.get("made_of") or [None] * len(members)
     for member, each in zip(members, made_of, strict=True):
         yield from _corpora(each or read_manifest(member, "vectors")["made_by"])

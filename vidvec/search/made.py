@@ -17,7 +17,7 @@ from vidvec.embed.embedder import Encoder, weights_hash
 from vidvec.embed.fusion import Fusion, load_fusion
 from vidvec.errors import UsageError
 from vidvec.records import Video
-from vidvec.storage import MANIFEST, read_manifest
+from vidvec.storage import MANIFEST, located, read_manifest
 
 Features = NDArray[np.float16]
 
@@ -187,7 +187,7 @@ def _open(vectors: Path, made_by: dict[str, Any]) -> Made:
     if stage == "embed":
         return _open_model(vectors, made_by)
     if stage == "fuse":
-        members = [Path(member) for member in made_by["members"]]
+        members = [located(member) for member in made_by["members"]]
         # Each as it was when the projection was fitted, whatever lies there now.
         made_of = made_by.get("made_of") or [_made_by(member) for member in members]
         opened = [_open_member(*each, vectors) for each in zip(members, made_of, strict=True)]
@@ -233,4 +233,4 @@ def _open_model(vectors: Path, made_by: dict[str, Any]) -> MadeByModel:
     backend = backends.get(made_by.get("backend", ""), "float32")
     encoder = Encoder.load(checkpoint, backend=backend, size=made_by.get("size"))
     without: frozenset[Modality] = frozenset(made_by.get("without", ()))
-    return MadeByModel(checkpoint, encoder, without, Path(made_by.get("corpus", "")))
+    return MadeByModel(checkpoint, encoder, without, located(made_by.get("corpus", "")))

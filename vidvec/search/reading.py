@@ -22,7 +22,7 @@ from vidvec.data.workers import WorkerPool
 from vidvec.errors import BadRecord, UsageError, VidvecError
 from vidvec.records import Reject, SourceRow, Video
 from vidvec.search.made import Features, MadeByModel, QueryVideo, encoder_key
-from vidvec.storage import MANIFEST, read_json
+from vidvec.storage import MANIFEST, located, read_json
 
 # Pictures for a film strip alone.
 _SHORT_SIDE = 256
@@ -165,7 +165,7 @@ def _of_keyframes(corpus: Path) -> bool:
 def _noted(model: MadeByModel, kind: str) -> list[str]:
     """Specs of encoders that the vectors' corpus and the one trained on note."""
     trained_on = model.encoder.model.made_by.get("corpus", "")
-    corpora = dict.fromkeys([model.corpus, Path(trained_on)])
+    corpora = dict.fromkeys([model.corpus, located(trained_on)])
     return [spec for corpus in corpora for spec in noted_specs(corpus, kind)]
 
 

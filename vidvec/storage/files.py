@@ -1,20 +1,27 @@
-"""Files and folders that are there whole or not at all, and the manifests that describe them."""
+"""Files and folders that are there whole or not at all, and the manifests that describe them.
+
+A path of ``storage.located`` may be on object storage: there a file is written on this disk first
+and appears with one PUT.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vidvec.errors import FormatError
+from vidvec.errors import FormatError, UsageError
+from vidvec.storage.location import SCHEME, S3Path
 
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
+UPLOAD_LEFTOVER_SECONDS = 86_400.0
 
 
 def _sync(path: Path) -> None:
@@ -31,8 +38,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The temporary may become a file or a folder. After a crash at any moment ``path`` is either as
     it was or complete. An existing *folder* at ``path`` is replaced (removed just before the
-    rename), so a folder that must never be missing needs a pointer file instead.
+    rename), so a folder that must never be missing needs a pointer file instead. On object storage
+    the temporary is a file on this disk, in the cache's folder, and is uploaded on success.
     """
+    if isinstance(path, S3Path):
+        with _uploaded(path) as temporary:
+            yield temporary
+        return
+    _refuse_url(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
     try:
@@ -54,8 +67,40 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def _uploaded(path: S3Path) -> Iterator[Path]:
+    """Yields a temporary file that becomes the object on success."""
+    from vidvec.storage import objects
+    from vidvec.storage.cache import cache_folder
+
+    folder = cache_folder() / "uploads"
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".*.tmp"):  # by a killed run, where it is this old
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > UPLOAD_LEFTOVER_SECONDS:
+                left.unlink()
+    temporary = folder / f".{path.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        yield temporary
+        objects.put(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _refuse_url(path: Path) -> None:
+    """A guard against a folder that is called ``s3:``, where a URL came as a plain path."""
+    if path.parts[:1] == ("s3:",) and not isinstance(path, S3Path):
+        where = SCHEME + "/".join(path.parts[1:])
+        raise UsageError(
+            f"{where}: what is written here cannot be on object storage: give a folder, then "
+            "vidvec push it"
+        )
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Removes temporaries that a killed run left in ``folder``."""
+    """Removes temporaries that a killed run left in ``folder``; object storage has none."""
+    if isinstance(folder, S3Path):
+        return
     for leftover in folder.glob(".*.tmp"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -85,6 +130,7 @@ def read_json(path: Path) -> Any:
 
 def write_manifest(folder: Path, kind: str, **fields: Any) -> None:
     """Writes ``folder/manifest.json``, atomically."""
+    _refuse_url(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / MANIFEST, {"kind": kind, "format_version": FORMAT_VERSION, **fields})
 
