@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -82,6 +82,10 @@ class ModelConfig(Section):
         tag_input: How it reads that: ``relu``, without what is negative, as published; ``linear``,
             as it is; ``direction``, its direction alone, which is what cosines compare, with
             numbers of mean square 1.
+        linear_size: Of the vector's numbers, those that a linear model gives of the mean frame and
+            the words: solved for from the tags when the model is made, and not trained
+            (``vidvec.train.linear_start``). 0: there are none.
+        linear_share: Of the vector's squared length, what these have.
         adapter_size, adapter_scale: Of the residual adapter behind the projection, which
             finetuning with ``finetune.adapter=residual`` adds; 0: there is none.
         start: ``data``: the frame projection starts from the principal axes of the corpus's frame
@@ -119,6 +123,8 @@ class ModelConfig(Section):
     tag_from: Literal["cls", "embedding"] = "cls"
     tag_input: Literal["relu", "linear", "direction"] = "relu"
     start: Literal["data", "random"] = "data"
+    linear_size: int = Field(0, ge=0)
+    linear_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     adapter_size: int = Field(0, ge=0)
     adapter_scale: float = Field(1.0, gt=0)
 
@@ -144,6 +150,22 @@ class ModelConfig(Section):
                 "count_padding to false"
             )
         return self
+
+    @model_validator(mode="after")
+    def _linear_part_fits(self) -> ModelConfig:
+        if self.linear_size >= self.embedding_size:
+            raise ValueError(
+                f"linear_size {self.linear_size} is to be smaller than a vector "
+                f"(embedding_size {self.embedding_size})"
+            )
+        if self.linear_size and self.count_padding:
+            raise ValueError("linear_size reads no padding: set count_padding to false")
+        return self
+
+    @property
+    def projected_size(self) -> int:
+        """Of the vector's numbers, those that the transformer gives."""
+        return self.embedding_size - self.linear_size
 
     @property
     def beyond_positions(self) -> str:
@@ -217,6 +239,8 @@ class Recipe(Section):
             for name in names:
                 if settings[section][name] == fields[name].default:
                     del settings[section][name]
+        for section in ("pretrain", "finetune", "distill"):
+            del settings[section]["sharded"]  # where a run lies, not what it is
         if self.distill == DistillConfig():
             del settings["distill"]
         return settings
@@ -232,10 +256,11 @@ _REGULARISERS = ("layer_decay", "ema_decay", "adversarial")
 _WHERE_SET = {
     "model": (
         *("audio_size", "max_audio", "max_speech_tokens", "max_screen_tokens"),
-        *("adapter_size", "adapter_scale", "tag_input"),
+        *("adapter_size", "adapter_scale", "tag_input", "linear_size", "linear_share"),
     ),
     "pretrain": (
         *_REGULARISERS,
+        "evaluate_start",
         *("mam_weight", "mam_rate", "twin_weight", "cross_weight", "twin_temperature"),
         *("cross_temperature", "cross_queue", "cross_momentum"),
         *("tag_positive_focus", "tag_negative_focus", "tag_margin", "match_weight"),
@@ -244,12 +269,14 @@ _WHERE_SET = {
     ),
     "finetune": (
         *_REGULARISERS,
+        "evaluate_start",
         *(f"{name}_weight" for name in (*PAIR_LOSSES, "tag", "r_drop")),
         *("cosent_scale", "angle_scale", "soft_rank_temperature", "contrast_temperature"),
         *("best_by", "prefixes", "teachers", "soft_share", "fold", "folds"),
         *("pseudo_pairs", "pseudo_ratio"),
         *ADAPTER_KEYS,
     ),
+    "distill": ("evaluate_start",),
 }
 
 

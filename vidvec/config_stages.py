@@ -25,6 +25,8 @@ class StageConfig(Section):
             and screen text are left out with the same probability each, and with one half where
             frames or title are; never all that a video has.
         evaluate_every: Steps between validations; 0: once an epoch.
+        evaluate_start: Validate before the first step, too: where nothing trained is better, the
+            best checkpoint is the start, which few pairs or a high rate can only make worse.
         checkpoint_every: Steps between checkpoints; 0: at every validation.
         layer_decay: What the trunk's learning rate is multiplied with from each block to the one
             below it, and from the first block to the embeddings: lower layers keep more of what
@@ -48,6 +50,11 @@ class StageConfig(Section):
         compile: Fuse the blocks' elementwise work with ``torch.compile``, around attention; one
             compilation serves all lengths of batches and all blocks of one kind. It takes a minute
             or so, and a C++ compiler on the CPU; results differ by rounding.
+        sharded: Of several processes (``torchrun``) each keeps a share of weights, gradients and
+            optimiser instead of all of them, for models that do not fit beside their moments (FSDP,
+            by PyTorch's ``fully_shard``); what is learned differs by rounding alone, and so
+            checkpoints are the same and a run may go on either way. One process has nothing to
+            share.
     """
 
     epochs: Positive = 10
@@ -61,6 +68,7 @@ class StageConfig(Section):
     clip_norm: Rate = 0.0
     modality_dropout: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     evaluate_every: int = Field(0, ge=0)
+    evaluate_start: bool = False
     checkpoint_every: int = Field(0, ge=0)
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -69,6 +77,7 @@ class StageConfig(Section):
     accumulate: Positive = 1
     checkpointing: bool = False
     compile: bool = False
+    sharded: bool = False
 
 
 # Groups of a corpus's parts, by name: an epoch goes through one group after the other.

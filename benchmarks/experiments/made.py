@@ -30,12 +30,14 @@ from benchmarks.experiments import made_report
 from benchmarks.experiments.made_arms import (
     BEST,
     BEST_CHAIN,
+    DEEP_CHAIN,
     PUBLISHED_CHAIN,
     STUDENTS,
     Plan,
     Student,
     student_recipe,
 )
+from benchmarks.experiments.made_linear import joined, linear_folder, measure_linear
 from benchmarks.reproduce import ceiling
 from benchmarks.reproduction.arms import Chain, Scale
 from benchmarks.reproduction.chains import DONE, Experiment, run_chains, run_side_by_side
@@ -68,6 +70,7 @@ def main(folder: Path, docs: Path | None, plan: Plan | None = None) -> None:
 
 def train(experiment: Experiment, plan: Plan) -> None:
     """Trains and measures the best recipe and the published one, where that is not done."""
+    measure_linear(experiment)
     run_chains(experiment, say, compared(), plan.workers)
 
 
@@ -87,10 +90,10 @@ def fuse_and_teach(experiment: Experiment, plan: Plan) -> None:
 
 
 def members(experiment: Experiment) -> list[Path]:
-    """The vectors that are fused: of every seed, both recipes'."""
+    """The vectors that are fused: of every seed, the transformer's alone and the published ones."""
     return [
         experiment.results(chain, seed) / "vectors" / chain.name
-        for chain in compared()
+        for chain in (DEEP_CHAIN, PUBLISHED_CHAIN)
         for seed in experiment.scale.seeds
     ]
 
@@ -170,6 +173,10 @@ def outcome(experiment: Experiment, plan: Plan) -> made_report.Outcome:
             take(experiment.results(chain, seed), chain.name, seed)
         for student in STUDENTS:
             take(student_folder(experiment, plan, student, seed), student.name, seed)
+    cosines |= joined(experiment)
+    linear = linear_folder(experiment) / DONE
+    if linear.is_file():
+        spent["linear"] = [storage.read_json(linear)["core_seconds"]]
     if (fused_folder(experiment) / storage.MANIFEST).is_file():
         fused = pair_cosines(Vectors(fused_folder(experiment)), pairs)
         cosines["fused"] = dict.fromkeys(plan.scale.seeds, fused)
@@ -184,13 +191,13 @@ def outcome(experiment: Experiment, plan: Plan) -> made_report.Outcome:
 
 
 def compared() -> list[Chain]:
-    """The best recipe and the one that it is held against."""
-    return [BEST_CHAIN, PUBLISHED_CHAIN]
+    """The best recipe, its transformer alone, and the published one."""
+    return [BEST_CHAIN, DEEP_CHAIN, PUBLISHED_CHAIN]
 
 
 def differing(experiment: Experiment) -> dict[str, tuple[str, str]]:
     """The settings that the best recipe has others of than job 2: by key, its own and job 2's."""
-    best, published = compared()
+    best, *_, published = compared()
     ours, theirs = (
         {
             f"{section}.{key}": str(value)

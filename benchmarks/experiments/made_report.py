@@ -11,7 +11,7 @@ from datetime import date
 import numpy as np
 import torch
 
-from benchmarks.experiments.made_arms import BEST, PUBLISHED, Plan
+from benchmarks.experiments.made_arms import BEST, DEEP, PUBLISHED, Plan
 from benchmarks.reproduction.measure import Contrast, Difference, Floats, Measured
 from benchmarks.reproduction.report import MARKS as VERDICTS
 from benchmarks.reproduction.report import minus, plain, signed
@@ -21,17 +21,23 @@ MARKS = ("<!-- made figures: begin -->", "<!-- made figures: end -->")
 # What one model may rank worse than the fusion it learnt.
 LITTLE = 0.002
 THIRD = 1 / 3
-FUSED, TAUGHT = "fused", "taught"
+FUSED, TAUGHT, JOINED = "fused", "taught", "joined"
 
 TITLES = {
     PUBLISHED: "job 2, as published",
-    "best-pretrained": "the best recipe, pretrained alone",
+    f"{DEEP}-pretrained": "the best recipe without a linear reading, pretrained alone",
+    DEEP: "the best recipe without a linear reading",
+    "linear": "a linear reading alone, no training step",
+    JOINED: "both, each on its own, joined afterwards",
+    f"{BEST}-pretrained": "the best recipe, pretrained alone",
     BEST: "**the best recipe**",
-    FUSED: "fusion of the six models of both recipes, SVD to 256",
+    FUSED: "fusion of six models, job 2 and the best without a linear reading, SVD to 256",
     "student": "**one model that learnt this fusion's vectors**",
     TAUGHT: "one model that learnt the hidden points themselves, which no system has",
 }
+SIDE_BY_SIDE = Contrast(4, "joined afterwards − without a linear reading", JOINED, DEEP)
 GAIN = Contrast(1, "the best recipe − job 2", BEST, PUBLISHED)
+LINEAR = Contrast(3, "the best recipe − without a linear reading", BEST, DEEP)
 STUDENT = Contrast(2, "one distilled model − the fusion of six", "student", FUSED, margin=LITTLE)
 
 
@@ -112,10 +118,23 @@ def _verdicts(outcome: Outcome) -> list[str]:
         share = _closed(outcome, 1.0)
         reached = "reached" if share >= THIRD else "**not reached**"
         lines.append(
-            f"- Best recipe less published one: {signed(gain.interval)}, {VERDICTS[gain.verdict]}. "
+            f"- Best recipe less published one{_alone(outcome, BEST, PUBLISHED)}: "
+            f"{signed(gain.interval)}, {VERDICTS[gain.verdict]}. "
             f"That closes {_percent(share)} of the distance to 1 (the target, a third, is "
             f"{reached}) and {_percent(_closed(outcome, outcome.ceiling.value))} of that to the "
             f"similarity without raters' noise ({outcome.ceiling.value:.4f})."
+        )
+    linear = outcome.difference(LINEAR)
+    if linear is not None:
+        lines.append(
+            f"- The linear reading beside the transformer adds{_alone(outcome, BEST, DEEP)} "
+            f"{signed(linear.interval)}, {VERDICTS[linear.verdict]}."
+        )
+    apart = outcome.difference(SIDE_BY_SIDE)
+    if apart is not None:
+        lines.append(
+            "- Put beside a transformer that was finetuned without it, it adds"
+            f"{_alone(outcome, JOINED, DEEP)} {signed(apart.interval)}, {VERDICTS[apart.verdict]}."
         )
     if outcome.seeds(TAUGHT, BEST, PUBLISHED):
         lines.append(
@@ -130,6 +149,14 @@ def _verdicts(outcome: Outcome) -> list[str]:
             f"{signed(student.interval)}; not more than {LITTLE} worse: {near}."
         )
     return lines
+
+
+def _alone(outcome: Outcome, *rows: str) -> str:
+    """Says which seeds a difference is of, where not all are done."""
+    seeds = outcome.seeds(*rows)
+    if seeds == sorted(outcome.plan.scale.seeds):
+        return ""
+    return f" (seed {', '.join(map(str, seeds))} alone)"
 
 
 def _closed(outcome: Outcome, top: float | None = None) -> float:

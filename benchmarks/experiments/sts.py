@@ -54,7 +54,8 @@ def main(folder: Path, docs: Path | None, plans: Mapping[str, Plan] = PLANS) -> 
     for place in range(max(len(plan.seeds) for plan in plans.values())):
         for bench in benches:
             for seed in bench.plan.seeds[place : place + 1]:
-                for arm in bench.plan.arms:
+                first = seed == bench.plan.seeds[0]
+                for arm in (*bench.plan.arms, *(bench.plan.aside if first else ())):
                     result(bench, arm, seed, say)
             figures = markdown([outcome(each) for each in benches], command(docs))
             write_figures(folder / "sts.md", figures, (BEGIN, END))
@@ -86,8 +87,10 @@ def make_bench(folder: Path, texts: Path, language: str, plan: Plan) -> Bench:
 
 def outcome(bench: Bench) -> Outcome:
     """What is there of a language, with the seeds that all its arms are done with."""
-    done = {arm.name: found(bench, arm) for arm in bench.plan.arms}
-    seeds = tuple(seed for seed in bench.plan.seeds if all(seed in by for by in done.values()))
+    done = {arm.name: found(bench, arm) for arm in (*bench.plan.arms, *bench.plan.aside)}
+    seeds = tuple(
+        seed for seed in bench.plan.seeds if all(seed in done[arm.name] for arm in bench.plan.arms)
+    )
     file = bench.folder / "start.json"
     if not file.is_file():
         held, cosines = spearman_of_start(bench)

@@ -103,6 +103,7 @@ def _language(outcome: Outcome) -> list[str]:
         *(_row(outcome, measured, arm) for arm in outcome.arms),
         "",
         *_libraries(outcome, measured),
+        *_aside(outcome),
     ]
 
 
@@ -135,6 +136,29 @@ def _libraries(outcome: Outcome, measured: Measured) -> list[str]:
         lines.append(
             f"- {own.title} here less {other.title}: {_signed(found)}; theirs takes {ratio:.2f} "
             "times the processor time."
+        )
+    return lines
+
+
+def _aside(outcome: Outcome) -> list[str]:
+    """What was trained with the first seed alone, and what it is held against, both with it."""
+    seed, lines = outcome.bench.plan.seeds[0], []
+    against = [arm for arm in outcome.arms if arm.name == PUBLISHED or arm.theirs == "cosine"]
+    scores = np.array([pair.score for pair in outcome.bench.task.test])
+    for arm in outcome.bench.plan.aside:
+        some = [each for each in (arm, *against) if seed in outcome.results[each.name]]
+        if arm not in some:
+            continue
+        cosines = {each.name: outcome.results[each.name][seed].cosines[None] for each in some}
+        measured = Measured(cosines, {name: [name] for name in cosines}, scores)
+        said = "; ".join(
+            f"less {other.title} {_signed(_difference(measured, arm.name, other.name))}"
+            for other in some[1:]
+        )
+        lines.append(
+            f"- {arm.title}, seed {seed} alone: held out "
+            f"{outcome.results[arm.name][seed].trial.held:.4f}, dev "
+            f"{measured.row(arm.name).value:.4f}; {said}."
         )
     return lines
 

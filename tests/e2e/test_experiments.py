@@ -38,7 +38,7 @@ def test_the_made_corpus_is_worked_through_once(tmp_path, monkeypatch):
     page.write_text(f"before\n\n{MARKS[0]}\n{MARKS[1]}\n\nafter\n", "utf-8")
     made.main(tmp_path / "made", docs, PLAN)
     before = done(tmp_path / "made")
-    assert len(before) == len(told) == 2 + len(STUDENTS)
+    assert len(before) == len(told) == 3 + len(STUDENTS)
     written = page.read_text("utf-8")
     assert written.startswith("before\n")
     assert written.endswith("\nafter\n")

@@ -8,13 +8,20 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.experiments import clips, clips_measures, clips_report, made_report
+from benchmarks.experiments import (
+    clips,
+    clips_measures,
+    clips_report,
+    made_report,
+    made_trials,
+)
 from benchmarks.experiments.clips import Plan as ClipPlan
 from benchmarks.experiments.clips_arms import ARMS, MEAN, PUBLISHED, ClipArm
 from benchmarks.experiments.clips_measures import Clips, joined, mean_interval, unit
 from benchmarks.experiments.made_arms import (
     BEST,
     BEST_CHAIN,
+    DEEP_CHAIN,
     PUBLISHED_CHAIN,
     STUDENTS,
     Plan,
@@ -32,8 +39,8 @@ pytestmark = pytest.mark.benchmark
 
 def test_the_best_recipe_takes_the_published_ones_steps_and_learns_from_the_same():
     theirs = recipe_of(PUBLISHED_CHAIN, Scale(), 1, 1000)
-    for more in (*BEST_CHAIN.tuned.values(), ()):
-        ours = recipe_of(BEST_CHAIN, Scale(), 1, 1000, more)
+    for chain, more in ((BEST_CHAIN, ()), (DEEP_CHAIN, ()), (BEST_CHAIN, BEST_CHAIN.tuned[BEST])):
+        ours = recipe_of(chain, Scale(), 1, 1000, more)
         for stage in ("pretrain", "finetune"):
             own, other = getattr(ours, stage), getattr(theirs, stage)
             for key in ("epochs", "batch_size", "accumulate", "adversarial"):
@@ -49,7 +56,7 @@ def test_the_best_recipe_takes_the_published_ones_steps_and_learns_from_the_same
 def test_the_recipe_for_tagged_videos_is_the_best_one_but_for_what_fits_two_epochs():
     best = recipe_of(BEST_CHAIN, Scale(), 1, 1000)
     shipped, base = load_recipe("vidvec/tagged"), load_recipe("base")
-    for key in ("pool", "tag_from", "tag_input"):
+    for key in ("pool", "tag_from", "tag_input", "linear_size", "linear_share"):
         assert getattr(shipped.model, key) == getattr(best.model, key)
     for key in ("mlm_weight", "mfm_weight"):
         assert getattr(shipped.pretrain, key) == getattr(best.pretrain, key) == 0
@@ -64,6 +71,48 @@ def test_students_have_one_jobs_shape_and_see_no_held_out_video():
         recipe = student_recipe(student, Plan(), 1, 1000)
         assert recipe.distill.videos == "train"
         assert recipe.model == job.model_copy(update={"embedding_size": student.size})
+
+
+def test_the_best_recipe_is_its_transformer_with_a_linear_reading_beside():
+    best, deep = (recipe_of(chain, Scale(), 1, 1000) for chain in (BEST_CHAIN, DEEP_CHAIN))
+    assert best.model.linear_size
+    same = best.model.model_copy(update={"linear_size": 0})
+    assert (same, best.pretrain, best.finetune) == (deep.model, deep.pretrain, deep.finetune)
+    assert best.model.embedding_size == deep.model.embedding_size
+
+
+def test_trials_cost_no_more_steps_than_the_best_recipe():
+    deep, names = recipe_of(DEEP_CHAIN, Scale(), 1, 1000), [t.name for t in made_trials.TRIALS]
+    assert len(set(names)) == len(names)
+
+    def videos(recipe):
+        """Passes over a corpus whose pairs' videos are a quarter of it, for a step of 32 each."""
+        twice = 2 if recipe.finetune.adversarial or recipe.finetune.r_drop_weight else 1
+        several = 2 if recipe.pretrain.cross_weight else 1
+        return several * recipe.pretrain.epochs + 0.27 * twice * recipe.finetune.epochs
+
+    for trial in made_trials.TRIALS:
+        settings = (*DEEP_CHAIN.settings, *trial.pretrained)
+        chain = replace(DEEP_CHAIN, settings=settings)
+        found = recipe_of(chain, Scale(), 1, 1000, trial.tuned)
+        assert videos(found) <= 1.08 * videos(deep), trial.name
+
+
+def test_trials_share_pretrainings_and_are_told_once(tmp_path, monkeypatch):
+    wanted = ("pretrained", "plain", "short")
+    some = tuple(trial for trial in made_trials.TRIALS if trial.name in wanted)
+    monkeypatch.setattr(made_trials, "TRIALS", some)
+    made_trials.main(tmp_path, None, (), Scale(120, (1,), 1, 1))
+    text = (tmp_path / "trials.md").read_text("utf-8")
+    assert [line.split(" | ")[0].strip("| ") for line in text.splitlines() if " | 0." in line] == [
+        trial.what for trial in some
+    ]
+    assert len(list((tmp_path / "pretrained").glob("*/run.json"))) == 1
+    trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("results.json")}
+    assert len(trained) == 3
+    made_trials.main(tmp_path, None, (), Scale(120, (1,), 1, 1))
+    assert {path: path.stat().st_mtime_ns for path in trained} == trained
+    assert (tmp_path / "trials.md").read_text("utf-8") == text
 
 
 def test_shares_of_a_distance():
@@ -102,6 +151,9 @@ def test_what_is_said_of_the_made_corpus_follows_the_figures():
 
 def test_what_is_not_done_yet_is_not_told():
     some = outcome(**dict.fromkeys((BEST, "job2"), 0.3))
+    assert "alone" not in made_report.markdown(some, "a command")
+    del some.cosines[BEST][2]
+    assert "published one (seed 1 alone): " in made_report.markdown(some, "a command")
     text = made_report.markdown(some, "a command")
     assert "distilled model" not in text
     assert text.count("\n| ") == 2 + 1 + 2

@@ -190,7 +190,9 @@ def test_the_table_holds_each_arm_against_the_published_one(bench):
         )
     }
     arms = (*ARMS[:2], Arm("st-cosine", "theirs", theirs="cosine"))
-    plan = replace(bench.plan, arms=arms)
+    aside = Arm("mse-scores", "aside"), Arm("mse-plain", "not done")
+    results |= {"mse-scores": {1: results["mse"][1]}, "mse-plain": {}}
+    plan = replace(bench.plan, arms=arms, aside=aside)
     outcome = sts_report.Outcome(
         replace(bench, plan=plan), (1, 2), results, 0.1, noise.normal(size=12), 1e-6
     )
@@ -202,6 +204,9 @@ def test_the_table_holds_each_arm_against_the_published_one(bench):
     assert float(opposite[4].split()[0].replace("−", "-")) < -1
     assert named[ARMS[0].title][4] == ""
     assert "theirs takes 1.50 times" in text
+    (said,) = (line for line in text.splitlines() if line.startswith("- aside, seed 1 alone"))
+    assert f"less {ARMS[0].title} +0.0000 (+0.0000 … +0.0000); less theirs " in said
+    assert "not done" not in text
 
 
 def test_figures_go_between_their_own_marks(tmp_path):

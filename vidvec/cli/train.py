@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from cyclopts import Parameter
 
-from vidvec.cli.shared import RecipeOption, SetOption, out, progress, settle
+from vidvec.cli.shared import Location, RecipeOption, SetOption, out, progress, settle
 from vidvec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def pretrain(
-    corpus: Path,
+    corpus: Location,
     run: Path,
     /,
     *,
@@ -55,7 +55,7 @@ def pretrain(
 
 
 def finetune(
-    corpus: Path,
+    corpus: Location,
     run: Path,
     /,
     *,
@@ -99,8 +99,8 @@ def finetune(
 
 
 def distill(
-    corpus: Path,
-    vectors: Path,
+    corpus: Location,
+    vectors: Location,
     run: Path,
     /,
     *,
@@ -174,7 +174,13 @@ def _fold(given: str) -> list[str]:
 
 
 @contextmanager
-def _training(stage: str) -> Iterator[OnStep]:
+def _training(stage: str) -> Iterator[OnStep | None]:
+    """Shows how far a training is, by one of the processes that do it."""
+    from vidvec.train.distributed import is_main
+
+    if not is_main():
+        yield None
+        return
     with progress(stage) as update:
 
         def on_step(step: int, steps: int, figures: dict[str, float]) -> None:
@@ -191,11 +197,18 @@ def _training(stage: str) -> Iterator[OnStep]:
 def _restart(run: Path, restart: bool) -> None:
     import shutil
 
-    if restart and (run / "run.json").is_file():
+    from vidvec.train.distributed import is_main, is_restarted
+
+    # The launcher repeats the command where a process ended, and --restart with it.
+    if restart and is_main() and not is_restarted() and (run / "run.json").is_file():
         shutil.rmtree(run)
 
 
 def _trained(report: TrainReport, run: Path) -> None:
+    from vidvec.train.distributed import is_main
+
+    if not is_main():
+        return
     best = ""
     if report.best is not None:
         best = f", best validation {report.best:.4f} at step {report.best_step}"

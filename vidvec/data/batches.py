@@ -13,6 +13,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vidvec import storage
 from vidvec.config import Modality, ModelConfig
 from vidvec.data.corpus import Corpus
 from vidvec.data.sampling import sample_positions
@@ -152,6 +154,31 @@ class BatchBuilder:
         """(videos,) frames, audio frames and tokens together."""
         return self.frame_counts + self.counts.get("audio", 0) + self.token_counts
 
+    def ahead(self, rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+        """Rows by parts, while what batches of the next part read is fetched from object storage.
+
+        Args:
+            rows: (rows,) int64, in the order of their use.
+            size: Of a part; the last may be smaller.
+        """
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        if not storage.is_remote(self._corpus.path):
+            yield from parts
+            return
+        with ThreadPoolExecutor(1) as pool:
+            coming = [pool.submit(self._fetch, part) for part in parts[:1]]
+            for place, part in enumerate(parts):
+                coming.pop().result()
+                coming = [pool.submit(self._fetch, each) for each in parts[place + 1 : place + 2]]
+                yield part
+
+    def _fetch(self, rows: NDArray[np.int64]) -> None:
+        """Has the features of rows in the cache; see ``Corpus.fetch``."""
+        for name in ("frames", "audio"):
+            if name in self.counts:
+                some = rows[self.counts[name][rows] > 0]
+                self._corpus.fetch(some, audio=name == "audio")
+
     def build(
         self,
         rows: NDArray[np.int64],
@@ -172,9 +199,11 @@ class BatchBuilder:
         for text, (ids, offsets) in self._tokens.items():
             tokens[text] = ids[ranges(offsets[rows], counts[text])], counts[text]
         config, corpus = self._config, self._corpus
+        corpus.fetch(rows[counts["frames"] > 0])
         frames = [corpus.frames(int(row)) for row in rows[counts["frames"] > 0]]
         heard: dict[str, Any] = {}
         if "audio" in counts:
+            corpus.fetch(rows[counts["audio"] > 0], audio=True)
             audio = [corpus.audio(int(row)) for row in rows[counts["audio"] > 0]]
             heard = {
                 "audio": torch.from_numpy(
@@ -193,7 +222,12 @@ class BatchBuilder:
         )
 
     def build_with_dropout(
-        self, rows: NDArray[np.int64], rate: float, seed: int, step: int
+        self,
+        rows: NDArray[np.int64],
+        rate: float,
+        seed: int,
+        step: int,
+        chosen: NDArray[np.int64] | None = None,
     ) -> Batch:
         """The batch of these rows, some read without a part of what they have; never without all.
 
@@ -206,17 +240,21 @@ class BatchBuilder:
             rows: Of the corpus.
             rate: Probability of each, at most 0.5.
             seed, step: Fix the draw.
+            chosen: Positions among the rows of those that the batch is of, with what is drawn for
+                them among all; ``None``: all.
         """
+        whole = len(rows)
+        rows, chosen = (rows, np.arange(whole)) if chosen is None else (rows[chosen], chosen)
         if not rate:
             return self.build(rows)
-        drawn = np.random.default_rng([seed, step]).random(len(rows))
+        drawn = np.random.default_rng([seed, step]).random(whole)[chosen]
         has = {name: counts[rows] > 0 for name, counts in self.counts.items()}
         without: dict[Modality, NDArray[np.bool_]] = {"frames": has["frames"] & (drawn < rate)}
         without["title"] = has["title"] & (drawn >= 1 - rate)
         besides = [name for name in _BESIDES if name in has]
         if besides:
             # A draw of its own, so that reading more changes nothing for frames and titles.
-            more = np.random.default_rng([seed, step, 1]).random((len(_BESIDES), len(rows)))
+            more = np.random.default_rng([seed, step, 1]).random((len(_BESIDES), whole))[:, chosen]
             rates = np.where(without["frames"] | without["title"], BESIDES_SHARE, rate)
             for name in besides:
                 without[name] = has[name] & (more[_BESIDES.index(name)] < rates)

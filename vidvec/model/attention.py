@@ -50,6 +50,7 @@ def takes_flash(qkv: Tensor, layout: FlatLayout, window: int | None) -> bool:
     width = qkv.shape[-1]
     return (
         qkv.is_cuda
+        and len(qkv) > 0
         and qkv.dtype in _FLASH_DTYPES
         and width <= _FLASH_WIDTH
         and width % _FLASH_WIDTHS_OF == 0

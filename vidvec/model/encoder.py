@@ -21,6 +21,7 @@ from vidvec.model.adapter import ResidualAdapter
 from vidvec.model.attention import attend
 from vidvec.model.dropout import Dropout
 from vidvec.model.layout import FlatLayout, fill, flat_layout
+from vidvec.model.linear_reading import LinearReading
 from vidvec.model.modern import ModernBlock, ModernEmbedding, modern_norm, shrink_residuals
 from vidvec.model.pooling import make_pool
 from vidvec.model.precision import exact
@@ -68,7 +69,7 @@ class Block(nn.Module):
 
     def ahead(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """What comes ahead of attention: (N, H) to (N, 3, heads, H / heads)."""
-        return self.qkv(hidden).view(len(hidden), 3, self.heads, -1)
+        return self.qkv(hidden).view(len(hidden), 3, self.heads, hidden.shape[1] // self.heads)
 
     def behind(self, hidden: Tensor, attended: Tensor) -> Tensor:
         """What comes behind attention: two (N, H) to one."""
@@ -84,19 +85,28 @@ class Encoded:
     Attributes:
         hidden: (N, H) last hidden states.
         layout: Where each frame and token stands in them.
-        projected: (B, E) the video vectors before normalisation.
+        projected: (B, E) the video vectors before normalisation, without a linear part.
         pooled: (B, H) what they are projected from.
+        linear: (B, K) the linear part, of length 1, where the vectors have one.
+        linear_share: Of the vectors' squared length, what it has.
     """
 
     hidden: Tensor
     layout: FlatLayout
     projected: Tensor
     pooled: Tensor
+    linear: Tensor | None = None
+    linear_share: float = 0.0
 
     @property
     def vectors(self) -> Tensor:
         """(B, E) video vectors of length 1; a zero vector stays zero."""
-        return F.normalize(self.projected, dim=-1)
+        deep = F.normalize(self.projected, dim=-1)
+        if self.linear is None:
+            return deep
+        parts = [(1 - self.linear_share) ** 0.5 * deep, self.linear_share**0.5 * self.linear]
+        # Again, for either part may be nothing.
+        return F.normalize(torch.cat(parts, dim=-1), dim=-1)
 
     @property
     def cls(self) -> Tensor:
@@ -155,7 +165,7 @@ class VideoEncoder(nn.Module):
         )
         self.final_norm = modern_norm(config) if modern else nn.Identity()
         self.pool = make_pool(config)
-        self.projection = nn.Linear(size, config.embedding_size)
+        self.projection = nn.Linear(size, config.projected_size)
         self.apply(initialise)
         if self.text_kind is not None:
             # Words all the same: what a model learnt from titles holds for them as it is.
@@ -164,10 +174,13 @@ class VideoEncoder(nn.Module):
             shrink_residuals(self.blocks)
         # Keeps angles, so that what is alike before the projection is alike after it.
         nn.init.orthogonal_(self.projection.weight)
+        self.linear: LinearReading | None = None
+        if config.linear_size:
+            self.linear = LinearReading(config.frame_size, config.vocab_size, config.linear_size)
         self.adapter: ResidualAdapter | None = None
         if config.adapter_size:
             self.adapter = ResidualAdapter(
-                config.embedding_size, config.adapter_size, config.adapter_scale
+                config.projected_size, config.adapter_size, config.adapter_scale
             )
 
     def filled(self, batch: Batch) -> Batch:
@@ -218,7 +231,9 @@ class VideoEncoder(nn.Module):
         hidden = self.final_norm(hidden)
         counted = None if self.config.count_padding else layout.real
         pooled = self.pool(hidden, layout, counted)
-        return Encoded(hidden, layout, self.project(pooled), pooled)
+        linear = None if self.linear is None else self.linear(batch)
+        share = self.config.linear_share
+        return Encoded(hidden, layout, self.project(pooled), pooled, linear, share)
 
     def project(self, pooled: Tensor) -> Tensor:
         """(B, H) pooled hidden states to the (B, E) video vectors before normalisation."""

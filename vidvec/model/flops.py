@@ -33,7 +33,7 @@ def encoder_flops(config: ModelConfig, frames: float, tokens: float, audio: floa
     return 2 * (
         positions * config.layers * block
         + (frames * config.frame_size + audio * config.audio_size) * size
-        + size * config.embedding_size
+        + size * config.projected_size
     )
 
 
@@ -57,7 +57,7 @@ def heads_flops(
         audio, batch_audio: Audio frames, likewise.
     """
     size = config.hidden_size
-    read = size if config.tag_from == "cls" else config.embedding_size
+    read = size if config.tag_from == "cls" else config.projected_size
     tag = bool(settings.tag_weight) * read * config.tags
     masked_words = bool(settings.mlm_weight) * settings.mlm_rate * words
     masked_frames = bool(settings.mfm_weight) * 0.9 * settings.mfm_rate * frames

@@ -36,7 +36,7 @@ class TagHead(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         from_cls = config.tag_from == "cls"
-        width = config.hidden_size if from_cls else config.embedding_size
+        width = config.hidden_size if from_cls else config.projected_size
         self.tag_from, self.tag_input = config.tag_from, config.tag_input
         self.tag = nn.Linear(width, config.tags) if config.tags else None
 
@@ -47,7 +47,7 @@ class TagHead(nn.Module):
         return self.tag(self.tag_inputs(encoded))
 
     def tag_inputs(self, encoded: Encoded) -> Tensor:
-        """(B, H) or (B, E), what the tags are told from."""
+        """(B, H) or (B, projected numbers), what the tags are told from."""
         read = encoded.cls if self.tag_from == "cls" else encoded.projected
         if self.tag_input == "direction":
             return F.normalize(read, dim=-1) * read.shape[-1] ** 0.5

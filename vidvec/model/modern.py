@@ -68,7 +68,9 @@ class ModernBlock(nn.Module):
 
     def ahead(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """What comes ahead of attention: (N, H) to (N, 3, heads, H / heads)."""
-        qkv = self.qkv(self.attention_norm(hidden)).view(len(hidden), 3, self.heads, -1)
+        qkv = self.qkv(self.attention_norm(hidden)).view(
+            len(hidden), 3, self.heads, hidden.shape[1] // self.heads
+        )
         return rotate(qkv, positions, self.theta)
 
     def behind(self, hidden: Tensor, attended: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from vidvec.errors import FormatError, UsageError
 from vidvec.model.adapter import merged_tensors
 from vidvec.model.encoder import VideoEncoder
 from vidvec.model.heads import PretrainingHeads, TagHead
+from vidvec.model.shards import laid_out_like
 
 KIND = "checkpoint"
 RUN_FILE = "run.json"
@@ -123,14 +124,21 @@ def _make_heads(name: bool | str, config: ModelConfig) -> PretrainingHeads | Tag
     return PretrainingHeads(config, match=name == "match") if name else None
 
 
-def save_model(folder: Path, model: VideoModel) -> None:
+def save_model(
+    folder: Path, model: VideoModel, weights: Mapping[str, Tensor] | None = None
+) -> None:
     """Writes a checkpoint into ``folder``, which the caller makes atomic.
 
     Low-rank updates are merged into the weights that they are of.
+
+    Args:
+        folder: Made where it is not there.
+        model: What to write.
+        weights: By name, instead of the model's own, which may lie in shards.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    own = merged_tensors(model.encoder, "encoder")
-    if model.heads is not None:
+    own = dict(weights) if weights is not None else merged_tensors(model.encoder, "encoder")
+    if weights is None and model.heads is not None:
         own.update(model.heads.named_parameters(prefix="heads"))
     tensors = {name: value.detach().cpu().contiguous() for name, value in own.items()}
     save_file(tensors, folder / "model.safetensors")
@@ -266,7 +274,7 @@ def load_parameters(
                     f"{where}: {name} is {tuple(tensors[name].shape)}, expected "
                     f"{tuple(parameter.shape)}"
                 )
-            parameter.copy_(tensors[name])
+            parameter.copy_(laid_out_like(parameter, tensors[name]))
 
 
 def _some(names: list[str]) -> str:

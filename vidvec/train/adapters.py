@@ -62,7 +62,7 @@ def _add_residual(model: VideoModel) -> None:
             )
         return
     config = config.model_copy(update=shape)
-    adapter = ResidualAdapter(config.embedding_size, stage.adapter_rank, stage.adapter_scale)
+    adapter = ResidualAdapter(config.projected_size, stage.adapter_rank, stage.adapter_scale)
     model.encoder.adapter = adapter.to(next(model.encoder.parameters()).device)
     model.encoder.config = config
     model.recipe = model.recipe.model_copy(update={"model": config})

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from vidvec.data.batches import prefetch
 from vidvec.data.corpus import Corpus
+from vidvec.errors import UsageError
 from vidvec.model.precision import autocast, tensor_float_32
 from vidvec.model.weights import VideoModel
 from vidvec.records import Batch
+from vidvec.train.distributed import ALONE, Processes
 from vidvec.train.finetune import VALIDATION_BATCH, FinetuneTask
 
 # Times that the trunk sees each video with parts left out, where ``modality_dropout`` asks for it.
@@ -57,9 +59,24 @@ class CachedFinetuneTask(FinetuneTask):
 
     Args:
         model, corpus: See ``FinetuneTask``.
+        processes: This one alone.
+
+    Raises:
+        UsageError: There are several processes, or the vectors have a linear part.
     """
 
-    def __init__(self, model: VideoModel, corpus: Corpus) -> None:
+    def __init__(self, model: VideoModel, corpus: Corpus, processes: Processes = ALONE) -> None:
+        if processes.several:
+            raise UsageError(
+                "finetune.adapter=residual is trained by one process, in seconds: start it without "
+                "torchrun, or set finetune.adapter to lora or none"
+            )
+        if model.recipe.model.linear_size:
+            raise UsageError(
+                "finetune.adapter=residual is behind a trunk that runs once, and a vector with a "
+                "linear part (model.linear_size) is more than what that gives: set "
+                "finetune.adapter to lora or none"
+            )
         super().__init__(model, corpus)
         used = np.concatenate([self.learned_from, self.split.validation])
         self._known = np.unique(self._rows[used])
@@ -93,7 +110,9 @@ class CachedFinetuneTask(FinetuneTask):
         encoder.train(was_training)
         return pooled
 
-    def _read(self, rows: NDArray[np.int64], step: int) -> PooledVideos:
+    def _read(
+        self, rows: NDArray[np.int64], step: int, own: NDArray[np.int64] | None
+    ) -> PooledVideos:
         known, pooled = self._known, self._whole
         if self._draws:
             epoch = step // self.order.epoch_steps(step)

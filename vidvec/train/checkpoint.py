@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from vidvec import storage
 from vidvec.errors import FormatError
 from vidvec.model.adapter import has_low_rank
+from vidvec.model.shards import laid_out_like, whole
 from vidvec.model.weights import RUN_FILE, VideoModel, put_weights, read_tensors, save_model
 from vidvec.train.averaging import WeightAverage
 
@@ -47,6 +48,21 @@ class Progress:
     metrics_bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class WholeState:
+    """A training's state put together out of shards, on the CPU.
+
+    Attributes:
+        weights: That are trained, by name.
+        mean: Of them over steps, where there is one.
+        moments: Of the optimizer, as ``optimizer_tensors`` gives them.
+    """
+
+    weights: dict[str, torch.Tensor]
+    mean: dict[str, torch.Tensor] | None
+    moments: dict[str, torch.Tensor]
+
+
 def save_checkpoint(
     run: Path,
     model: VideoModel,
@@ -56,6 +72,7 @@ def save_checkpoint(
     *,
     average: WeightAverage | None = None,
     more: dict[str, torch.Tensor] | None = None,
+    together: WholeState | None = None,
 ) -> None:
     """Writes the checkpoint of ``progress.step`` and points ``run.json`` at it.
 
@@ -66,13 +83,21 @@ def save_checkpoint(
         average: The mean weights, where there are some: the checkpoint is then of them, and the
             model's own are part of the state.
         more: State of the stage's own.
+        together: What model, mean and optimizer hold, where these lie in shards.
     """
     name = f"step-{progress.step:08d}"
     with storage.atomic_path(run / "checkpoints" / name) as folder:
         state = folder / "state"
         state.mkdir(parents=True)
-        _save_weights(folder, state, model, average)
-        save_file(_optimizer_tensors(model, optimizer), state / "optimizer.safetensors")
+        if together is None:
+            _save_weights(folder, state, model, average)
+            moments = optimizer_tensors(model, optimizer)
+        else:
+            save_model(folder, model, together.weights if together.mean is None else together.mean)
+            if together.mean is not None:
+                _save(together.weights, state / "weights.safetensors")
+            moments = together.moments
+        save_file(moments, state / "optimizer.safetensors")
         save_file(_rng_tensors(), state / "rng.safetensors")
         if more:
             on_host = {name: value.cpu().contiguous() for name, value in more.items()}
@@ -156,21 +181,29 @@ def _restore_weights(folder: Path, model: VideoModel, average: WeightAverage | N
     if average is not None:
         mean = read_tensors(state / "average.safetensors" if low_rank else saved)
         average.weights = {
-            name: mean[name].to(value.device) for name, value in average.weights.items()
+            name: laid_out_like(value, mean[name]) for name, value in average.weights.items()
         }
 
 
-def _optimizer_tensors(
-    model: VideoModel, optimizer: torch.optim.Optimizer
+def optimizer_tensors(
+    model: VideoModel, optimizer: torch.optim.Optimizer, keep: bool = True
 ) -> dict[str, torch.Tensor]:
+    """The optimizer's state by parameter and key, whole, on the CPU.
+
+    Args:
+        model, optimizer: In shards or not.
+        keep: Whether this process wants them; else it helps those that do to put shards together.
+    """
     names: dict[torch.Tensor, str] = {
         parameter: name for name, parameter in model.named_parameters()
     }
-    return {
-        f"{names[parameter]}/{key}": value.detach().cpu().contiguous()
-        for parameter, values in optimizer.state.items()
-        for key, value in values.items()
-    }
+    found: dict[str, torch.Tensor] = {}
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            one = whole(value.detach())
+            if keep:
+                found[f"{names[parameter]}/{key}"] = one.cpu().contiguous()
+    return found
 
 
 def _restore_optimizer(
@@ -180,7 +213,10 @@ def _restore_optimizer(
     for name, tensor in tensors.items():
         parameter_name, key = name.rsplit("/", 1)
         parameter = parameters[parameter_name]
-        optimizer.state[parameter][key] = tensor.to(parameter.device)
+        moment = tensor.shape == parameter.shape
+        optimizer.state[parameter][key] = (
+            laid_out_like(parameter, tensor) if moment else tensor.to(parameter.device)
+        )
 
 
 def _rng_tensors() -> dict[str, torch.Tensor]:

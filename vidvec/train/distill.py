@@ -21,11 +21,12 @@ from vidvec.data.corpus import Corpus
 from vidvec.errors import UsageError
 from vidvec.model.weights import VideoModel
 from vidvec.records import Batch
+from vidvec.train.distributed import ALONE, Processes, launched
 from vidvec.train.finetune import start_model
 from vidvec.train.objectives.distillation import cosine_distance, relation_error
 from vidvec.train.pretrain import run_facts
 from vidvec.train.rows import learned_and_held, split_facts
-from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
+from vidvec.train.task import Phase, StepOrder, default_device, prepare_model
 from vidvec.train.trainer import OnStep, TrainReport, train
 
 
@@ -48,6 +49,7 @@ class DistillTask:
         model: The student, trained in place; its pretraining heads are dropped.
         corpus: The videos.
         teacher: Their vectors; videos without one are left out.
+        processes: That train the model together.
 
     Attributes:
         without: Videos of the corpus that the teacher has no vector of.
@@ -59,9 +61,11 @@ class DistillTask:
     name = "distill"
     unit = "videos"
 
-    def __init__(self, model: VideoModel, corpus: Corpus, teacher: Teacher) -> None:
+    def __init__(
+        self, model: VideoModel, corpus: Corpus, teacher: Teacher, processes: Processes = ALONE
+    ) -> None:
         model.heads = None
-        self.model = model
+        self.model, self.processes = model, processes
         self.stage = model.recipe.distill
         size, taught = model.recipe.model.embedding_size, teacher.matrix.shape[1]
         if self.stage.cosine_weight and size != taught:
@@ -80,7 +84,8 @@ class DistillTask:
         if not len(rows):
             raise UsageError(f"the teacher has no vector of any video of {corpus.path}")
         self.videos, self._seed = len(rows), model.recipe.seed
-        self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
+        with processes.main_first():
+            self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
         lengths, batch_size = self._builder.lengths[rows], self.stage.batch_size
 
         def epoch(number: int) -> list[NDArray[np.int64]]:
@@ -91,10 +96,11 @@ class DistillTask:
 
     def batch(self, step: int) -> tuple[Batch, Tensor]:
         """See ``Task``: the videos and the (B, T) vectors of the teacher, of length 1."""
-        rows = self.order(step)
-        rate = self.stage.modality_dropout
-        videos = self._builder.build_with_dropout(rows, rate, self._seed, step)
-        return videos, self._taught(rows)
+        rows, rate, own = self.order(step), self.stage.modality_dropout, None
+        if self.processes.several:
+            own = self.processes.own(len(rows), self.stage.accumulate)
+        videos = self._builder.build_with_dropout(rows, rate, self._seed, step, own)
+        return videos, self._taught(rows if own is None else rows[own])
 
     def _taught(self, rows: NDArray[np.int64]) -> Tensor:
         vectors = np.array(self._vectors[self._places[rows]], np.float32)
@@ -102,31 +108,40 @@ class DistillTask:
 
     def losses(self, batch: tuple[Batch, Tensor], step: int) -> dict[str, Tensor]:
         """See ``Task``."""
+        return self._losses(batch, ALONE)
+
+    def _losses(self, batch: tuple[Batch, Tensor], processes: Processes) -> dict[str, Tensor]:
+        """The losses of a batch that these processes have a share of each, which sum up to its."""
         videos, teacher = batch
         vectors = self.model.encoder(videos.to(self.device)).vectors.float()
-        teacher, losses = teacher.to(self.device), {}
+        vectors = processes.gather(vectors).values
+        teacher, losses = processes.gather(teacher.to(self.device)).values, {}
         if self.stage.cosine_weight:
             losses["cosine"] = cosine_distance(vectors, teacher)
         losses["relation"] = relation_error(vectors, teacher)
         total = vectors.new_zeros(())
         for name, loss in losses.items():
             total = total + getattr(self.stage, f"{name}_weight") * loss
-        return {**losses, "loss": total}
+        losses["loss"] = total
+        if processes.several:
+            losses = {name: loss / processes.size for name, loss in losses.items()}
+        return losses
 
     def parts(
         self, batch: tuple[Batch, Tensor], step: int
     ) -> list[Callable[[], dict[str, Tensor]]]:
         """See ``Task``: each part's losses weighted by its videos; relations are within a part."""
-        if self.stage.accumulate == 1:
+        processes, accumulate = self.processes, self.stage.accumulate
+        if accumulate == 1 and not processes.several:
             return [partial(self.losses, batch, step)]
         videos, teacher = batch
 
-        def losses(first: int, end: int) -> dict[str, Tensor]:
-            found = self.losses((videos.take((first, end)), teacher[first:end]), step)
-            return {n: loss * ((end - first) / len(teacher)) for n, loss in found.items()}
+        def losses(span: tuple[int, int], share: float) -> dict[str, Tensor]:
+            first, end = span
+            found = self._losses((videos.take(span), teacher[first:end]), processes)
+            return {name: loss * share for name, loss in found.items()}
 
-        spans = part_spans(len(teacher), self.stage.accumulate)
-        return [partial(losses, *span) for span in spans]
+        return [partial(losses, *each) for each in processes.own_parts(len(teacher), accumulate)]
 
     def tensors(self) -> dict[str, Tensor]:
         """See ``Task``: none."""
@@ -141,12 +156,15 @@ class DistillTask:
             return {}
         size, sums = self.stage.batch_size, dict[str, float]()
         some = [self._held[start : start + size] for start in range(0, len(self._held), size)]
+        own = self.processes.shared_out(some)
         for rows, batch in zip(
-            some, prefetch(some, self._builder.build, device=self.device), strict=True
+            own, prefetch(own, self._builder.build, device=self.device), strict=True
         ):
             for name, loss in self.losses((batch, self._taught(rows)), -1).items():
                 sums[name] = sums.get(name, 0.0) + float(loss) * len(rows)
-        means = {name: value / len(self._held) for name, value in sums.items()}
+        values = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.device)
+        whole = zip(sums, self.processes.total(values).tolist(), strict=True)
+        means = {name: value / len(self._held) for name, value in whole}
         return {**means, "score": means["loss"]}
 
 
@@ -175,25 +193,26 @@ def distill(
         UsageError: See ``DistillTask``.
     """
     corpus = Corpus(corpus_path, features=features)
-    model = start_model(start, recipe, corpus).to(default_device())
-    corpus = model.check_frames(corpus, start or corpus_path)
-    model.made_by = {
-        "stage": "distill",
-        "corpus": str(corpus_path),
-        "start": str(start) if start else "",
-    }
-    task = DistillTask(model, corpus, teacher)
-    taught = hashlib.sha256(repr(teacher.ids).encode())
-    taught.update(np.ascontiguousarray(teacher.matrix).data)
-    facts = run_facts(
-        corpus,
-        model.tokenizer,
-        recipe.stage_hash("distill"),
-        **split_facts(recipe.finetune.split),
-        start=str(start) if start else "",
-        teacher=taught.hexdigest()[:12],
-    )
-    report = train(task, run, facts, on_step)
+    with launched() as processes:
+        model = start_model(start, recipe, corpus).to(processes.device or default_device())
+        corpus = model.check_frames(corpus, start or corpus_path)
+        model.made_by = {
+            "stage": "distill",
+            "corpus": str(corpus_path),
+            "start": str(start) if start else "",
+        }
+        task = DistillTask(model, corpus, teacher, processes)
+        taught = hashlib.sha256(repr(teacher.ids).encode())
+        taught.update(np.ascontiguousarray(teacher.matrix).data)
+        facts = run_facts(
+            corpus,
+            model.tokenizer,
+            recipe.stage_hash("distill"),
+            **split_facts(recipe.finetune.split),
+            start=str(start) if start else "",
+            teacher=taught.hexdigest()[:12],
+        )
+        report = train(task, run, facts, on_step)
     if not task.without:
         return report
     note = f"{task.without} videos have no vector of the teacher and were left out"

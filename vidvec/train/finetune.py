@@ -23,6 +23,7 @@ from vidvec.errors import UsageError
 from vidvec.model.heads import TagHead
 from vidvec.model.weights import VideoModel, load_model
 from vidvec.train.adapters import adapt, trained
+from vidvec.train.distributed import ALONE, Processes, launched
 from vidvec.train.folds import in_fold
 from vidvec.train.objectives.pair_losses import pair_losses
 from vidvec.train.objectives.pairs import ScoredPairs
@@ -30,7 +31,7 @@ from vidvec.train.objectives.tags import tag_loss
 from vidvec.train.pretrain import run_facts
 from vidvec.train.pseudo import pseudo_facts, read_pseudo_pairs, with_pseudo_pairs
 from vidvec.train.start import new_model
-from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
+from vidvec.train.task import Phase, StepOrder, default_device, prepare_model
 from vidvec.train.teachers import soft_pair_targets, teacher_facts
 from vidvec.train.trainer import OnStep, TrainReport, train
 
@@ -44,17 +45,19 @@ class FinetuneTask:
         model: Trained in place; of its pretraining heads only that for tags stays, where tags are
             learned beside.
         corpus: With scored pairs.
+        processes: That train the model together.
     """
 
     name = "finetune"
     unit = "pairs"
 
-    def __init__(self, model: VideoModel, corpus: Corpus) -> None:
-        self.model = model
+    def __init__(self, model: VideoModel, corpus: Corpus, processes: Processes = ALONE) -> None:
+        self.model, self.processes = model, processes
         self.stage = model.recipe.finetune
         model.heads = self._tag_head = _kept_head(model, corpus)
         adapt(model)
-        self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
+        with processes.main_first():
+            self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
         pairs = corpus.pairs()
         if not pairs:
             raise UsageError(f"{corpus.path} has no scored pairs: ingest it with --pairs FILE")
@@ -84,42 +87,57 @@ class FinetuneTask:
         self._learned = self._targets
         if self.stage.teachers:
             some = (corpus, self._rows, self._targets)
-            self._learned = soft_pair_targets(
-                *some, split=self.split, stage=self.stage, device=self.device
-            )
+            # No process but one runs the teachers.
+            if processes.main:
+                self._learned = soft_pair_targets(
+                    *some, split=self.split, stage=self.stage, device=self.device
+                )
+            self._learned = processes.from_main(self._learned)
         self._rows = np.concatenate([self._rows, self.pseudo.rows])
         self._learned = np.concatenate([self._learned, self.pseudo.targets])
 
     def batch(self, step: int) -> tuple[Any, Tensor]:
         """See ``Task``: all first videos, then all second ones, and the (P,) targets."""
-        pairs = self.order(step)
-        videos = self._read(self._rows[pairs].T.reshape(-1), step)
-        return videos, torch.from_numpy(self._learned[pairs]).float()
+        pairs, own = self.order(step), None
+        rows = self._rows[pairs].T.reshape(-1)
+        if self.processes.several:
+            first = self.processes.own(len(pairs), self.stage.accumulate)
+            own, pairs = np.concatenate([first, len(pairs) + first]), pairs[first]
+        return self._read(rows, step, own), torch.from_numpy(self._learned[pairs]).float()
 
-    def _read(self, rows: NDArray[np.int64], step: int) -> Any:
-        """The videos of a step, as ``_forward`` takes them."""
+    def _read(self, rows: NDArray[np.int64], step: int, own: NDArray[np.int64] | None) -> Any:
+        """The videos of a step, as ``_forward`` takes them; at some positions alone, or all."""
         rate, seed = self.stage.modality_dropout, self.model.recipe.seed
-        return self._builder.build_with_dropout(rows, rate, seed, step)
+        return self._builder.build_with_dropout(rows, rate, seed, step, own)
 
     def losses(self, batch: tuple[Any, Tensor], step: int) -> dict[str, Tensor]:
         """See ``Task``."""
+        return self._losses(batch, ALONE)
+
+    def _losses(self, batch: tuple[Any, Tensor], processes: Processes) -> dict[str, Tensor]:
+        """The losses of a batch that these processes have a share of each, which sum up to its."""
         videos, targets = batch[0].to(self.device), batch[1].to(self.device)
-        losses, cosines = self._losses_of_a_pass(videos, targets)
+        losses, cosines = self._losses_of_a_pass(videos, targets, processes)
         if self.stage.r_drop_weight:
-            others, other_cosines = self._losses_of_a_pass(videos, targets)
+            others, other_cosines = self._losses_of_a_pass(videos, targets, processes)
             losses = {name: (loss + others[name]) / 2 for name, loss in losses.items()}
-            losses["r_drop"] = F.mse_loss(cosines, other_cosines)
+            losses["r_drop"] = F.mse_loss(cosines, other_cosines) / processes.size
             losses["loss"] = losses["loss"] + self.stage.r_drop_weight * losses["r_drop"]
         return losses
 
-    def _losses_of_a_pass(self, videos: Any, targets: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def _losses_of_a_pass(
+        self, videos: Any, targets: Tensor, processes: Processes
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """The losses, and the (P,) cosines that they are of."""
         vectors, logits = self._forward(videos)
-        pairs = ScoredPairs.of(vectors, targets, videos.rows)
+        pairs = _pairs_of_all(vectors, targets, videos.rows, processes)
         losses = pair_losses(pairs, self.stage)
+        if processes.several:
+            losses = {name: loss / processes.size for name, loss in losses.items()}
         positions, counts = videos.tag_positions, videos.tag_counts
         if logits is not None and positions is not None and counts is not None:
-            losses["tag"] = tag_loss(logits.float(), positions, counts)
+            total = processes.total((counts >= 0).sum())
+            losses["tag"] = tag_loss(logits.float(), positions, counts, total)
             losses["loss"] = losses["loss"] + self.stage.tag_weight * losses["tag"]
         return losses, pairs.cosines
 
@@ -134,17 +152,19 @@ class FinetuneTask:
 
         The squared error comes to the batch's; losses that compare pairs see those of their part.
         """
-        if self.stage.accumulate == 1:
+        processes, accumulate = self.processes, self.stage.accumulate
+        if accumulate == 1 and not processes.several:
             return [partial(self.losses, batch, step)]
         videos, targets = batch
         pairs = len(targets)
 
-        def losses(first: int, end: int) -> dict[str, Tensor]:
-            part = videos.take((first, end), (pairs + first, pairs + end))
-            found = self.losses((part, targets[first:end]), step)
-            return {name: loss * ((end - first) / pairs) for name, loss in found.items()}
+        def losses(span: tuple[int, int], share: float) -> dict[str, Tensor]:
+            first, end = span
+            part = videos.take(span, (pairs + first, pairs + end))
+            found = self._losses((part, targets[first:end]), processes)
+            return {name: loss * share for name, loss in found.items()}
 
-        return [partial(losses, *span) for span in part_spans(pairs, self.stage.accumulate)]
+        return [partial(losses, *each) for each in processes.own_parts(pairs, accumulate)]
 
     def tensors(self) -> dict[str, Tensor]:
         """See ``Task``: none."""
@@ -174,9 +194,26 @@ class FinetuneTask:
 
     def _vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """(n, E) of these rows, nothing left out."""
-        some = [rows[at : at + VALIDATION_BATCH] for at in range(0, len(rows), VALIDATION_BATCH)]
-        batches = prefetch(some, self._builder.build, device=self.device)
-        return torch.cat([self.model.encoder(batch).vectors for batch in batches]).cpu().numpy()
+        places = np.arange(len(rows))
+        some = [places[at : at + VALIDATION_BATCH] for at in range(0, len(rows), VALIDATION_BATCH)]
+        own = [rows[part] for part in self.processes.shared_out(some)]
+        batches = prefetch(own, self._builder.build, device=self.device)
+        found = torch.cat([self.model.encoder(batch).vectors for batch in batches])
+        gathered = self.processes.gather(found).values.cpu().numpy()
+        vectors = np.empty_like(gathered)
+        vectors[np.concatenate(self.processes.dealt(some))] = gathered
+        return vectors
+
+
+def _pairs_of_all(
+    vectors: Tensor, targets: Tensor, rows: Tensor, processes: Processes
+) -> ScoredPairs:
+    """The pairs of all processes, of which each has all its first videos, then all second ones."""
+    if not processes.several:
+        return ScoredPairs.of(vectors, targets, rows)
+    sides = [processes.gather(side).values for side in vectors.chunk(2)]
+    which = [processes.gather(side).values for side in rows.chunk(2)]
+    return ScoredPairs.of(torch.cat(sides), processes.gather(targets).values, torch.cat(which))
 
 
 def _kept_head(model: VideoModel, corpus: Corpus) -> TagHead | None:
@@ -226,6 +263,8 @@ def finetune(
 ) -> TrainReport:
     """Finetunes a model on a corpus's pairs, or carries on with a run that was stopped.
 
+    Processes that ``torchrun`` started train it together.
+
     Args:
         corpus_path: A complete corpus with pairs.
         run: The run's folder.
@@ -238,18 +277,19 @@ def finetune(
     from vidvec.train.cached import CachedFinetuneTask  # which builds on this file
 
     corpus = Corpus(corpus_path, features=features)
-    torch.manual_seed(recipe.seed)
-    model = start_model(start, recipe, corpus).to(default_device())
-    corpus = model.check_frames(corpus, start or corpus_path)
-    made_by = {"stage": "finetune", "corpus": str(corpus_path)}
-    model.made_by = {**made_by, "start": str(start) if start else ""}
-    cached = recipe.finetune.adapter == "residual"
-    task = CachedFinetuneTask(model, corpus) if cached else FinetuneTask(model, corpus)
-    start_name = str(start) if start else ""
-    more = {"start": start_name, **teacher_facts(recipe.finetune.teachers)}
-    more |= pseudo_facts(recipe.finetune)
-    facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("finetune"), **more)
-    report = train(task, run, facts, on_step)
+    with launched() as processes:
+        torch.manual_seed(recipe.seed)
+        model = start_model(start, recipe, corpus).to(processes.device or default_device())
+        corpus = model.check_frames(corpus, start or corpus_path)
+        made_by = {"stage": "finetune", "corpus": str(corpus_path)}
+        model.made_by = {**made_by, "start": str(start) if start else ""}
+        cached = recipe.finetune.adapter == "residual"
+        task = (CachedFinetuneTask if cached else FinetuneTask)(model, corpus, processes)
+        start_name = str(start) if start else ""
+        more = {"start": start_name, **teacher_facts(recipe.finetune.teachers)}
+        more |= pseudo_facts(recipe.finetune)
+        facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("finetune"), **more)
+        report = train(task, run, facts, on_step)
     if recipe.finetune.adapter == "none":
         return report
     return replace(report, note=str(trained(model)))

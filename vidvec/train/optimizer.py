@@ -19,6 +19,7 @@ _PARTS = {
     "encoder.pool": "pool",
     "encoder.projection": "projection",
     "encoder.adapter": "adapter",
+    "encoder.linear": "linear_reading",
     "heads.tag": "tag_head",
     "heads.mlm": "mlm_head",
     "heads.mfm": "mfm_head",

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -25,18 +24,20 @@ from vidvec.model.layout import FlatLayout, flat_layout
 from vidvec.model.weights import VideoModel
 from vidvec.records import Batch
 from vidvec.train.contrast import Contrasts
+from vidvec.train.distributed import ALONE, Processes, launched
 from vidvec.train.masking import Masked, mask_batch
 from vidvec.train.objectives.pretraining import (
     LossCounts,
     LossWeights,
     count_items,
+    count_together,
     pretraining_losses,
 )
 from vidvec.train.objectives.tags import Focus
 from vidvec.train.rows import learned_and_held, split_facts
 from vidvec.train.start import new_model
 from vidvec.train.tag_lessons import TagLessons
-from vidvec.train.task import Phase, StepOrder, default_device, part_spans, prepare_model
+from vidvec.train.task import Phase, StepOrder, default_device, prepare_model
 from vidvec.train.trainer import OnStep, TrainReport, train
 from vidvec.train.trusted import trusted_facts, trusted_rows
 
@@ -50,6 +51,7 @@ class PretrainTask:
     Args:
         model: Trained in place.
         corpus: Its videos; those that ``recipe.pretrain`` leaves out are not looked at.
+        processes: That train the model together.
 
     Attributes:
         missing_parts: Parts that the recipe names and the corpus lacks; the others are learnt from.
@@ -61,13 +63,14 @@ class PretrainTask:
     name = "pretrain"
     unit = "videos"
 
-    def __init__(self, model: VideoModel, corpus: Corpus) -> None:
+    def __init__(self, model: VideoModel, corpus: Corpus, processes: Processes = ALONE) -> None:
         if not isinstance(model.heads, PretrainingHeads):
             raise UsageError("the model to pretrain has no pretraining heads: it was finetuned")
         self.model, self.heads = model, model.heads
-        self.stage = model.recipe.pretrain
+        self.stage, self.processes = model.recipe.pretrain, processes
         self._seed = model.recipe.seed
-        self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
+        with processes.main_first():
+            self._builder = BatchBuilder(corpus, model.tokenizer, model.recipe.model)
         split, share = model.recipe.finetune.split, self.stage.validation_share
         rows, self._held = learned_and_held(corpus, self.stage.videos, share, split)
         if not len(rows):
@@ -125,8 +128,10 @@ class PretrainTask:
 
     def batch(self, step: int) -> Batch:
         """See ``Task``."""
-        rate = self.stage.modality_dropout
-        return self._builder.build_with_dropout(self.order(step), rate, self._seed, step)
+        rows, rate, own = self.order(step), self.stage.modality_dropout, None
+        if self.processes.several:
+            own = self.processes.own(len(rows), self.stage.accumulate)
+        return self._builder.build_with_dropout(rows, rate, self._seed, step, own)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """See ``Task``: masks are drawn here, on the device."""
@@ -134,19 +139,18 @@ class PretrainTask:
 
     def parts(self, batch: Batch, step: int) -> list[Callable[[], dict[str, Tensor]]]:
         """See ``Task``; all parts' masks are drawn first, since means are over all of them."""
-        if self.stage.accumulate == 1:
+        processes, accumulate = self.processes, self.stage.accumulate
+        if accumulate == 1 and not processes.several:
             return [partial(self.losses, batch, step)]
-        some = [batch.take(span) for span in part_spans(len(batch), self.stage.accumulate)]
-        pieces = [self._masked(part, step) for part in some]
+        spans, shares = zip(*processes.own_parts(len(batch), accumulate), strict=True)
+        pieces = [self._masked(batch.take(span), step) for span in spans]
         each = [count_items(part, masked) for part, masked, _ in pieces]
-        counts = LossCounts(
-            torch.stack([count.tag for count in each]).sum(),
-            sum(count.mlm for count in each),
-            sum(count.mfm for count in each),
-            sum(count.mam for count in each),
-        )
-        some_of = partial(self._losses, counts=counts, videos=len(batch), step=step)
-        return [partial(some_of, *piece) for piece in pieces]
+        counts = count_together(each, processes)
+        of_all = partial(self._losses, counts=counts, step=step, processes=processes)
+        return [
+            partial(of_all, *piece, share=share)
+            for piece, share in zip(pieces, shares, strict=True)
+        ]
 
     def _masked(self, batch: Batch, step: int) -> tuple[Batch, Masked, FlatLayout]:
         """The batch as the encoder reads it, on the device, with its masks and its layout."""
@@ -173,8 +177,9 @@ class PretrainTask:
         layout: FlatLayout,
         *,
         counts: LossCounts | None = None,
-        videos: int | None = None,
+        share: float = 1.0,
         step: int = 0,
+        processes: Processes = ALONE,
     ) -> dict[str, Tensor]:
         encoded = self.model.encoder(
             batch,
@@ -191,11 +196,11 @@ class PretrainTask:
             self._weights,
             counts=counts,
             focus=self._focus,
-            tag_lesson=self._lessons.of(batch, encoded, step),
+            tag_lesson=self._lessons.of(batch, encoded, step, processes),
+            processes=processes,
         )
         if self._contrasts:
-            share = 1.0 if videos is None else len(batch) / videos
-            found = self._contrasts.losses(batch, encoded.vectors, step)
+            found = self._contrasts.losses(batch, encoded.vectors, step, processes)
             losses |= {name: share * loss for name, loss in found.items()}
             for name in found:
                 weight = getattr(self.stage, f"{name}_weight")
@@ -218,10 +223,12 @@ class PretrainTask:
         sums: dict[str, Tensor] = {}
         size = self.stage.batch_size
         some = [self._held[start : start + size] for start in range(0, len(self._held), size)]
-        for batch in prefetch(some, self._builder.build, device=self.device):
+        own = self.processes.shared_out(some)
+        for batch in prefetch(own, self._builder.build, device=self.device):
             for name, loss in self.losses(batch, VALIDATION_STEP).items():
                 sums[name] = sums.get(name, 0.0) + loss.double() * len(batch)
-        means = {name: float(value) / len(self._held) for name, value in sums.items()}
+        whole = {name: self.processes.total(value) for name, value in sums.items()}
+        means = {name: float(value) / len(self._held) for name, value in whole.items()}
         return {**means, "score": means["loss"]}
 
 
@@ -280,6 +287,8 @@ def pretrain(
 ) -> TrainReport:
     """Pretrains a new model on a corpus, or carries on with a run that was stopped.
 
+    Processes that ``torchrun`` started train it together.
+
     Args:
         corpus_path: A complete corpus.
         run: The run's folder.
@@ -288,12 +297,13 @@ def pretrain(
         features: The corpus's feature set to learn from; empty: its own frames.
     """
     corpus = Corpus(corpus_path, features=features)
-    model = new_model(recipe, corpus).to(default_device())
-    model.made_by = {"stage": "pretrain", "corpus": str(corpus_path)}
-    more = {**split_facts(recipe.finetune.split), **trusted_facts(recipe.pretrain)}
-    facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("pretrain"), **more)
-    task = PretrainTask(model, corpus)
-    report = train(task, run, facts, on_step)
+    with launched() as processes:
+        model = new_model(recipe, corpus).to(processes.device or default_device())
+        model.made_by = {"stage": "pretrain", "corpus": str(corpus_path)}
+        more = {**split_facts(recipe.finetune.split), **trusted_facts(recipe.pretrain)}
+        facts = run_facts(corpus, model.tokenizer, recipe.stage_hash("pretrain"), **more)
+        task = PretrainTask(model, corpus, processes)
+        report = train(task, run, facts, on_step)
     if not task.missing_parts:
         return report
     parts = ", ".join(task.missing_parts)

@@ -18,6 +18,7 @@ from vidvec.model.frame_init import start_from_features
 from vidvec.model.heads import PretrainingHeads
 from vidvec.model.hub import fetch_pretrained
 from vidvec.model.weights import VideoModel
+from vidvec.train.linear_start import start_linear_reading
 
 # Enough for the principal axes of 1536 numbers.
 SAMPLED_VIDEOS = 2000
@@ -65,6 +66,7 @@ def new_model(recipe: Recipe, corpus: Corpus) -> VideoModel:
             audio = _sample(corpus.audio, corpus.audio_counts, corpus.audio_size, seed)
             start_from_features(encoder.audio_projection, audio)
         start_from_tags(model, corpus)
+    start_linear_reading(model, corpus)
     if start:
         start_from_bert(model, start)
     return model

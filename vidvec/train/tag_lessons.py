@@ -18,6 +18,7 @@ from vidvec.model.encoder import Encoded, VideoEncoder
 from vidvec.model.heads import PretrainingHeads, TagHead
 from vidvec.model.precision import exact
 from vidvec.records import Batch
+from vidvec.train.distributed import ALONE, Processes
 from vidvec.train.momentum import SlowCopy, below
 from vidvec.train.objectives.soft_targets import mixed
 from vidvec.train.objectives.tag_weighting import class_weights
@@ -65,7 +66,9 @@ class TagLessons:
                 encoder, heads, builder, trusted, size=stage.trusted_batch, seed=seed
             )
 
-    def of(self, batch: Batch, encoded: Encoded, step: int) -> dict[str, Tensor]:
+    def of(
+        self, batch: Batch, encoded: Encoded, step: int, processes: Processes = ALONE
+    ) -> dict[str, Tensor]:
         """``targets`` and ``weights`` of the tag loss, (B, C) each, where they are asked for.
 
         A validation, which has a step below 0, takes the tags as they are.
@@ -74,6 +77,7 @@ class TagLessons:
             batch: As it is, without masks, on the device.
             encoded: Of it masked.
             step: Of the batch.
+            processes: That have a share of a larger batch each, by whose videos weights are found.
         """
         head, positions, counts = self._heads.tag, batch.tag_positions, batch.tag_counts
         if step < 0 or head is None or positions is None or counts is None:
@@ -88,8 +92,11 @@ class TagLessons:
                 targets = lesson["targets"] = self._soft.mixed_in(targets, batch, step)
             if self._trusted is not None:
                 known = torch.nonzero(counts >= 0).squeeze(1)
-                found = self._weights(head, (read[known], targets[known]), self._trusted.read(step))
-                lesson["weights"] = torch.ones_like(targets).index_copy(0, known, found)
+                learned, first = processes.gather(read[known])
+                wanted = processes.gather(targets[known]).values
+                found = self._weights(head, (learned, wanted), self._trusted.read(step))
+                own = found[first : first + len(known)]
+                lesson["weights"] = torch.ones_like(targets).index_copy(0, known, own)
         return lesson
 
     def _weights(

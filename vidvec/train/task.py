@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from vidvec.config import StageConfig
 from vidvec.model.weights import VideoModel
+from vidvec.train.distributed import Processes
 
 
 class Task(Protocol):
@@ -25,6 +25,7 @@ class Task(Protocol):
         order: Which rows each step takes.
         unit: What ``batch_size`` counts, for the progress bar.
         device: Where the model is.
+        processes: That train it together.
     """
 
     model: VideoModel
@@ -32,19 +33,26 @@ class Task(Protocol):
     order: StepOrder
     unit: str
     device: torch.device
+    processes: Processes
 
     @property
     def stage(self) -> StageConfig:
         """The stage's settings."""
 
     def batch(self, step: int) -> Any:
-        """The batch of a step, counted from 0 over all epochs; depends on nothing but the step."""
+        """This process's share of the batch of a step, counted from 0 over all epochs.
+
+        It depends on nothing but the step and which of how many processes this one is.
+        """
 
     def losses(self, batch: Any, step: int) -> dict[str, Tensor]:
-        """The losses of a batch; ``loss`` is what is minimised."""
+        """The losses of a batch by itself; ``loss`` is what is minimised."""
 
     def parts(self, batch: Any, step: int) -> list[Callable[[], dict[str, Tensor]]]:
-        """Functions that each give the losses of a part of a batch; they sum up to the batch's."""
+        """Functions that each give the losses of a part of a batch; they sum up to the batch's.
+
+        With several processes the sum is over all of them, too, and each calls as many.
+        """
 
     def tensors(self) -> dict[str, Tensor]:
         """State of the stage's own that a checkpoint needs besides the model's."""
@@ -131,12 +139,6 @@ def prepare_model(model: VideoModel, stage: StageConfig) -> torch.device:
     if stage.compile:
         model.encoder.compile_blocks()
     return next(model.encoder.parameters()).device
-
-
-def part_spans(items: int, parts: int) -> list[tuple[int, int]]:
-    """Where parts begin and end, of almost one size; fewer where there are fewer items."""
-    ends = np.linspace(0, items, min(parts, items) + 1).round().astype(int).tolist()
-    return list(pairwise(ends))
 
 
 def default_device() -> torch.device:

@@ -13,10 +13,11 @@ from torch import Tensor
 from tests.tiny import tiny_recipe
 from vidvec.data.corpus import Corpus
 from vidvec.train import trainer
+from vidvec.train.distributed import part_spans
 from vidvec.train.finetune import FinetuneTask
 from vidvec.train.pretrain import PretrainTask
 from vidvec.train.start import new_model
-from vidvec.train.task import Task, part_spans
+from vidvec.train.task import Task
 
 TASKS = [pytest.param(PretrainTask, id="pretrain"), pytest.param(FinetuneTask, id="finetune")]
 EXACT_LOSSES = {"mfm_weight": 0.0}

@@ -23,6 +23,7 @@ def masked_frame_loss(
     frame_mask: Tensor | None,
     *,
     total: int | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Noise-contrastive loss of the masked frames. 0 where none is masked.
 
@@ -36,10 +37,11 @@ def masked_frame_loss(
         frames: (ΣF, D) original features.
         frame_mask: (ΣF,) bool, false on padding, which is no candidate; ``None``: all are real.
         total: Masked frames to average over, where these are but a part; ``None``: those here.
+        first: Where the encoded batch's own frames begin, where these are more.
     """
     predicted = encoded.layout.frame_rows[targets]
     predictions = heads.mfm(encoded.hidden.index_select(0, predicted))
-    return _contrast(predictions, targets, frames, frame_mask, total)
+    return _contrast(predictions, targets + first, frames, frame_mask, total)
 
 
 def masked_audio_loss(
@@ -49,6 +51,7 @@ def masked_audio_loss(
     audio: Tensor,
     *,
     total: int | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Noise-contrastive loss of the masked audio frames, as of masked frames. 0 where none is.
 
@@ -57,7 +60,7 @@ def masked_audio_loss(
         encoded: Of the masked batch.
         targets: (M,) masked positions among the audio frames.
         audio: (ΣA, K) original features; all of them are candidates.
-        total: As of masked frames.
+        total, first: As of masked frames.
 
     Raises:
         ValueError: The model reads no audio.
@@ -66,7 +69,7 @@ def masked_audio_loss(
         raise ValueError("masked audio needs a batch with audio and a model that reads it")
     predicted = encoded.layout.audio_rows[targets]
     predictions = heads.mam(encoded.hidden.index_select(0, predicted))
-    return _contrast(predictions, targets, audio, None, total)
+    return _contrast(predictions, targets + first, audio, None, total)
 
 
 def _contrast(

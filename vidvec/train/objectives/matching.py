@@ -22,7 +22,7 @@ from vidvec.train.masking import hash_uniform
 STREAM = 100
 
 
-def matching_loss(own: Tensor, other: Tensor) -> Tensor:
+def matching_loss(own: Tensor, other: Tensor, total: int | None = None) -> Tensor:
     """Mean binary cross entropy of "this title belongs to these frames"; 0 for no video.
 
     ``−½ mean of (log σ(own) + log σ(−other))``: the two classes of the source, as one logit, with
@@ -32,9 +32,10 @@ def matching_loss(own: Tensor, other: Tensor) -> Tensor:
 
     Args:
         own, other: (B,) logits of videos with their own and with another title.
+        total: Videos to average over, where these are but a part; ``None``: those here.
     """
     each = F.softplus(-own.float()) + F.softplus(other.float())
-    return each.sum() / max(1, 2 * len(own))
+    return each.sum() / max(1, 2 * (len(own) if total is None else total))
 
 
 def other_titles(
@@ -79,18 +80,20 @@ def different_titles(token_ids: NDArray[np.int64], counts: NDArray[np.int64]) ->
     return kind[:, None] != kind[None, :]
 
 
-def with_titles_of(batch: Batch, givers: Tensor) -> Batch:
+def with_titles_of(batch: Batch, givers: Tensor, titles: Batch | None = None) -> Batch:
     """The batch's frames with other videos' titles.
 
     Args:
         batch: Of frames and titles alone, without padding, on the CPU.
         givers: (B,) whose title each video gets.
+        titles: The videos that ``givers`` counts, likewise; ``None``: those of the batch.
     """
-    counts = batch.token_counts.numpy()
+    titles = batch if titles is None else titles
+    counts = titles.token_counts.numpy()
     taken = givers.cpu().numpy()
     at = ranges((np.cumsum(counts) - counts)[taken], counts[taken])
     changed: dict[str, Any] = {
-        "token_ids": batch.token_ids[torch.from_numpy(at)],
-        "token_counts": batch.token_counts[torch.from_numpy(taken)],
+        "token_ids": titles.token_ids[torch.from_numpy(at)],
+        "token_counts": titles.token_counts[torch.from_numpy(taken)],
     }
     return replace(batch, **changed, sizes=None)

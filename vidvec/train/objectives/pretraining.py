@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vidvec.model.encoder import Encoded
 from vidvec.model.heads import PretrainingHeads
 from vidvec.records import Batch
+from vidvec.train.distributed import ALONE, Processes
 from vidvec.train.masking import Masked
 from vidvec.train.objectives.masked_features import masked_audio_loss, masked_frame_loss
 from vidvec.train.objectives.masked_words import masked_language_loss
@@ -39,6 +41,23 @@ def count_items(batch: Batch, masked: Masked) -> LossCounts:
     return LossCounts(tagged, len(masked.token_targets), len(masked.frame_targets), audio)
 
 
+def count_together(each: Sequence[LossCounts], processes: Processes = ALONE) -> LossCounts:
+    """Of a batch by the counts of its parts, over all processes that have a share of it."""
+    counts = LossCounts(
+        torch.stack([count.tag for count in each]).sum(),
+        sum(count.mlm for count in each),
+        sum(count.mfm for count in each),
+        sum(count.mam for count in each),
+    )
+    if not processes.several:
+        return counts
+    # On the device at once, so that nobody waits for it twice.
+    numbers = counts.tag.new_tensor([0, counts.mlm, counts.mfm, counts.mam])
+    numbers[0] = counts.tag
+    whole = processes.total(numbers)
+    return LossCounts(whole[0], *whole[1:].tolist())
+
+
 @dataclass(frozen=True, slots=True)
 class LossWeights:
     """Weights of the pretraining losses in their sum."""
@@ -59,6 +78,7 @@ def pretraining_losses(
     counts: LossCounts | None = None,
     focus: Focus = Focus(),  # noqa: B008 - never changed
     tag_lesson: Mapping[str, Tensor] = {},
+    processes: Processes = ALONE,
 ) -> dict[str, Tensor]:
     """The losses that have a weight, unweighted, and their weighted sum as ``loss``.
 
@@ -71,6 +91,7 @@ def pretraining_losses(
         counts: Of the batch that this one is a part of; the parts' losses then sum up to its own.
         focus: Of the tag loss.
         tag_lesson: Its ``targets`` and ``weights``, where they are not the tags' own and 1.
+        processes: Of whose frames, and audio frames, masked ones are told from.
     """
     counts = counts or count_items(batch, masked)
     losses: dict[str, Tensor] = {}
@@ -83,12 +104,16 @@ def pretraining_losses(
         targets = masked.token_targets
         losses["mlm"] = masked_language_loss(heads, encoded, targets, batch.token_ids, counts.mlm)
     if weights.mfm:
-        targets = masked.frame_targets
-        frames = (batch.frames, batch.frame_mask)
-        losses["mfm"] = masked_frame_loss(heads, encoded, targets, *frames, total=counts.mfm)
+        targets, mask = masked.frame_targets, batch.frame_mask
+        frames, first = processes.gather(batch.frames)
+        mask = None if mask is None else processes.gather(mask).values
+        means = {"total": counts.mfm, "first": first}
+        losses["mfm"] = masked_frame_loss(heads, encoded, targets, frames, mask, **means)
     if weights.mam and heads.mam and batch.audio is not None and masked.audio_targets is not None:
-        heard = (masked.audio_targets, batch.audio)
-        losses["mam"] = masked_audio_loss(heads, encoded, *heard, total=counts.mam)
+        targets = masked.audio_targets
+        audio, first = processes.gather(batch.audio)
+        means = {"total": counts.mam, "first": first}
+        losses["mam"] = masked_audio_loss(heads, encoded, targets, audio, **means)
     total = encoded.projected.new_zeros(())
     for name, loss in losses.items():
         total = total + getattr(weights, name) * loss
