@@ -34,8 +34,8 @@ from vidvec import (
     pretrain,
 )
 from vidvec.demo.competition import make_competition
+from vidvec.embed.choice import rows_of_parts
 from vidvec.embed.dtypes import DTYPES, check_dtype, unit_rows
-from vidvec.embed.embedder import rows_of_parts
 from vidvec.embed.fusion import fuse
 from vidvec.embed.resampled import Resampled
 from vidvec.search.costs import Costs, as_kept, measure_costs

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from vidvec.cli.shared import NumbersOption, out, print_json, progress
+from vidvec.cli.bulk import Bulk
+from vidvec.cli.shared import Location, NumbersOption, out, print_json, progress
 from vidvec.cli.sources import Fetching
 from vidvec.errors import UsageError, VidvecError
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def ingest(
     source: Path,
-    corpus: Path,
+    corpus: Location,
     /,
     *,
     encoder: str = "classic",
@@ -45,6 +46,7 @@ def ingest(
     file_memory_mb: int = 4096,
     fetching: Fetching = Fetching(),  # noqa: B008 - never changed
     update: Annotated[bool, Parameter(negative="")] = False,
+    bulk: Bulk = Bulk(),  # noqa: B008 - never changed
 ) -> None:
     """Read videos, TFRecords or features into a corpus; started again, it carries on.
 
@@ -78,6 +80,7 @@ def ingest(
         file_memory_mb: Memory that reading one file may take.
         update: Read a source again that is in already: take in what is new or has changed, and mark
             what is gone.
+        bulk: On a Ray cluster.
     """
     from vidvec.data.ingest import IngestOptions
     from vidvec.data.ingest import ingest as run
@@ -101,13 +104,19 @@ def ingest(
         access=fetching.options(),
         update=update,
     )
+    where = bulk.options()
     with progress("ingest") as say:
-        report = run(source, corpus, options, _with_rate(say))
+        if where is None:
+            report = run(source, corpus, options, _with_rate(say))
+        else:
+            from vidvec.pipeline.bulk.ingest import bulk_ingest
+
+            report = bulk_ingest(source, corpus, options, where, _with_rate(say))
     _ingested(report, source, corpus)
 
 
 def inspect(
-    corpus: Path,
+    corpus: Location,
     /,
     *,
     html: Path | None = None,

@@ -7,36 +7,28 @@ shards; they are skipped, and rejects written after the last commit are cut off.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from vidvec import storage
 from vidvec.data import corpus as store
 from vidvec.data.access import SCRATCH, Access, AccessOptions
 from vidvec.data.audio import LOG_MEL, AudioEncoder
+from vidvec.data.engine import Engine, OpenEngine, here
 from vidvec.data.entries import is_update, of_place, place_of
 from vidvec.data.frames import EncoderPrecision, FrameEncoder, open_frame_encoder
 from vidvec.data.lists import changed_lists, check_lists, take_lists
 from vidvec.data.media import read_media
 from vidvec.data.modalities import Modalities
-from vidvec.data.processing import (
-    Chunk,
-    LazyEncoder,
-    Processing,
-    Result,
-    Seen,
-    request_for,
-    settle,
-    with_file,
-)
+from vidvec.data.processing import Chunk, Result, Seen, request_for, settle, with_file
 from vidvec.data.sampling import EVEN, KEYFRAMES
 from vidvec.data.sources import Source, open_source
+from vidvec.data.staged import staged
 from vidvec.data.tokenizer import load_tokenizer, train_tokenizer
 from vidvec.data.update import Update, UpdateReport
 from vidvec.data.worker import FILE_SECONDS, MEMORY_MB, Limits
-from vidvec.data.workers import WorkerPool
 from vidvec.data.writer import CorpusWriter
 from vidvec.errors import BadRecord
 from vidvec.records import Reject, SourceRow, Video
@@ -111,25 +103,39 @@ class IngestOptions:
 
 
 def ingest(
-    source_path: Path, corpus_path: Path, options: IngestOptions, progress: Progress | None = None
+    source_path: Path,
+    corpus_path: Path,
+    options: IngestOptions,
+    progress: Progress | None = None,
+    *,
+    open_engine: OpenEngine = here,
 ) -> IngestReport:
     """Reads a source into a corpus, new or already there.
 
     Args:
         source_path: See ``open_source``.
-        corpus_path: The corpus folder. Where it is complete and the source is new, the videos are
-            appended; where it holds this source already, only pairs and tag lists that changed
-            since are taken, or with ``options.update`` whatever has.
+        corpus_path: The corpus folder, or its URL (see ``staged.py``). Where it is complete and the
+            source is new, the videos are appended; where it holds this source already, only pairs
+            and tag lists that changed since are taken, or with ``options.update`` whatever has.
         options: See there.
         progress: Called with rows done and records rejected.
+        open_engine: Where rows become results: on this machine, or see ``pipeline.bulk``.
 
     Raises:
         UsageError: The source, an option, or the mix with what the corpus holds cannot be used.
         BadRecord: ``strict``, and a record or a row of a list cannot be used, or an earlier run
             left one out; what came before it is kept, and the next run begins with it.
     """
+    if isinstance(corpus_path, storage.S3Path):
+        return staged(
+            corpus_path,
+            lambda folder, say: ingest(source_path, folder, options, say, open_engine=open_engine),
+            store.SHARD_BYTES,
+            progress,
+        )
     with Access(options.access, corpus_path / SCRATCH) as access:
-        return _ingest(open_source(source_path, access), corpus_path, options, progress, access)
+        source = open_source(source_path, access)
+        return _ingest(source, corpus_path, options, progress, access, open_engine=open_engine)
 
 
 def _ingest(
@@ -138,8 +144,10 @@ def _ingest(
     options: IngestOptions,
     progress: Progress | None,
     access: Access,
+    *,
+    open_engine: OpenEngine,
 ) -> IngestReport:
-    limits = Limits(options.file_seconds, options.file_memory_mb)
+    Limits(options.file_seconds, options.file_memory_mb)  # refused before any work
     if options.tokenizer:
         load_tokenizer(options.tokenizer)
     check_lists(source, options)
@@ -148,17 +156,14 @@ def _ingest(
         return _ingest_again(writer, source, options)
     if options.strict:
         writer.check_strict(but_lists=False)
-    encoder = LazyEncoder(options, writer.manifest["frame_encoder"])
-    modalities = Modalities(options.audio, options.asr, ocr=options.ocr)
-    writer.audio_encoder = modalities.audio_identity
     writer.frame_sampling = KEYFRAMES if options.keyframes else EVEN
     resumed_at = writer.entry["cursor"]
-    update = Update(writer) if is_update(writer.entry) else None
-    with WorkerPool(options.workers, limits) as pool:
-        processing = Processing(encoder, modalities, pool, options)
+    with open_engine(writer, options) as engine:
+        writer.audio_encoder = engine.audio_identity
+        update = Update(writer) if is_update(writer.entry) else None
         try:
-            chunks = processing.chunks(_rows_left(writer, source, update))
-            _add(writer, chunks, encoder, update, strict=options.strict, progress=progress)
+            chunks = engine.chunks(source, update)
+            _add(writer, chunks, engine, update, strict=options.strict, progress=progress)
         except BaseException:
             access.close()  # threads that wait for downloads give up, so that the pool can end
             raise
@@ -167,15 +172,15 @@ def _ingest(
         note = "the source is as it was: nothing changed"
         return replace(_ingest_again(writer, source, options, note), update=found)
     _finish(writer, source, options)
-    note = "; ".join(filter(None, (encoder.note, _update_hint(writer))))
-    notes = processing.notes
-    return replace(_report(writer), note=note, resumed_at=resumed_at, notes=notes, update=found)
+    note = "; ".join(filter(None, (engine.note, _update_hint(writer))))
+    report = replace(_report(writer), note=note, resumed_at=resumed_at, update=found)
+    return replace(report, notes=engine.notes)
 
 
 def _add(
     writer: CorpusWriter,
     chunks: Iterable[list[Result]],
-    encoder: LazyEncoder,
+    engine: Engine,
     update: Update | None,
     *,
     strict: bool,
@@ -184,26 +189,15 @@ def _add(
     """Hands results to the writer, which commits between chunks only."""
     done = writer.entry["cursor"]
     for chunk in chunks:
-        if encoder.made_with:
-            writer.manifest["made_with"] = encoder.made_with
+        if engine.made_with:
+            writer.manifest["made_with"] = engine.made_with
         for left, result in zip(range(len(chunk) - 1, -1, -1), chunk, strict=True):
             if update is not None:
                 update.advance()
-            writer.add(result, encoder.identity, strict=strict, hold=left > 0)
+            writer.add(result, engine.identity, strict=strict, hold=left > 0)
             done += 1
             if progress is not None:
                 progress(done, sum(writer.entry["rejected"].values()))
-
-
-def _rows_left(
-    writer: CorpusWriter, source: Source, update: Update | None
-) -> Iterator[SourceRow | Reject]:
-    """The rows of a source that are still to be read."""
-    if update is not None:
-        return update.rows(source.read())
-    if writer.entry.get("read"):
-        return iter(())
-    return islice(source.read(), writer.entry["cursor"], None)
 
 
 def _update_hint(writer: CorpusWriter) -> str:

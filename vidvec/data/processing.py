@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,21 +52,37 @@ class Seen:
     pictures: list[NDArray[np.uint8]]
 
 
+def open_encoder(options: IngestOptions, held: dict[str, Any]) -> FrameEncoder:
+    """The frame encoder that an ingest asks for, where the corpus holds frames of ``held``."""
+    return open_frame_encoder(
+        options.encoder,
+        options=options.encoder_options,
+        precision=options.encoder_precision,
+        like=held,
+    )
+
+
 class LazyEncoder:
     """Opens the frame encoder when the first video file needs it; features need none.
 
     Args:
         options: Name the encoder.
         held: Identity of the one that the corpus's frames are of.
+        opener: Opens it otherwise, as where several uses share one.
 
     Attributes:
         identity: Once it is open, as the manifest holds it.
         made_with: What opens it and the audio encoder again, from any folder; empty before.
     """
 
-    def __init__(self, options: IngestOptions, held: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        options: IngestOptions,
+        held: dict[str, Any],
+        opener: Callable[[], FrameEncoder] | None = None,
+    ) -> None:
         self._options = options
-        self._held = held
+        self._opener = opener or partial(open_encoder, options, held)
         self._encoder: FrameEncoder | None = None
         self.identity: dict[str, Any] | None = None
         self.made_with: dict[str, Any] = {}
@@ -73,12 +90,7 @@ class LazyEncoder:
     def open(self) -> FrameEncoder:
         """The encoder."""
         if self._encoder is None:
-            self._encoder = open_frame_encoder(
-                self._options.encoder,
-                options=self._options.encoder_options,
-                precision=self._options.encoder_precision,
-                like=self._held,
-            )
+            self._encoder = self._opener()
             # Through JSON, as the manifest holds it, so that the two can be compared.
             self.identity = json.loads(json.dumps(self._encoder.identity))
             options = self._options
@@ -120,10 +132,19 @@ class Processing:
         self._ahead_rows = AHEAD_ROWS * self._workers
         self.notes: Counter[str] = Counter()
 
-    def chunks(self, rows: Iterable[SourceRow | Reject]) -> Iterator[list[Result]]:
-        """The rows' results in their order; chunks of one where nothing is encoded."""
+    def chunks(
+        self, rows: Iterable[SourceRow | Reject], first: int | None = None
+    ) -> Iterator[list[Result]]:
+        """The rows' results in their order; chunks of one where nothing is encoded.
+
+        Args:
+            rows: The rows.
+            first: Place in the source of the first of them, which the others follow without a gap.
+                Chunks then end before each place that is a multiple of ``CHUNK_ROWS``, so that a
+                source that is cut there, and done piece by piece, has the same batches made.
+        """
         chunk: Chunk | None = None
-        for row, coming in self._read_ahead(rows):
+        for place, (row, coming) in enumerate(self._read_ahead(rows), start=(first or 0) + 1):
             outcome = self._settle(row, coming)
             if chunk is None and not isinstance(outcome, Seen):
                 yield [outcome]
@@ -131,7 +152,8 @@ class Processing:
             chunk = chunk or Chunk(self._encoder.open())
             chunk.add(outcome)
             stops = self._options.strict and isinstance(outcome, Reject)
-            if chunk.is_full or stops:
+            ends = first is not None and place % CHUNK_ROWS == 0
+            if chunk.is_full or stops or ends:
                 yield chunk.finish()
                 chunk = None
         if chunk is not None:

@@ -104,6 +104,11 @@ class Update:
             self._writer.let_replace(video.id)
         return False
 
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Which rows of the source those are that ``rows`` has given and nobody advanced over."""
+        return tuple(self._places)
+
     def advance(self) -> None:
         """To be called before each result goes to the writer: which row of the source it is."""
         self._writer.entry["cursor"] = self._places.popleft()

@@ -13,7 +13,8 @@ from vidvec import metrics
 from vidvec.config import Backend, Modality, SplitName
 from vidvec.data.batches import BatchBuilder
 from vidvec.data.corpus import Corpus
-from vidvec.embed.embedder import Encoder, Progress, check_without, embed_rows
+from vidvec.embed.choice import check_without
+from vidvec.embed.embedder import Encoder, Progress, embed_rows
 from vidvec.embed.evaluate import Evaluation, chosen_pairs, evaluate, pair_cosines, split_of
 from vidvec.errors import UsageError
 from vidvec.metrics import Interval

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -16,6 +17,7 @@ from vidvec.config import Backend, Modality, Precision
 from vidvec.data.batches import BatchBuilder, assemble, prefetch
 from vidvec.data.corpus import Corpus
 from vidvec.data.texts import COLUMNS
+from vidvec.embed.choice import check_without, rows_of_parts
 from vidvec.embed.dtypes import check_size, cut, unit_rows
 from vidvec.embed.vectors import VectorWriter
 from vidvec.errors import UsageError
@@ -282,7 +284,7 @@ def embed(
     Args:
         checkpoint: A checkpoint or run.
         corpus_path: The corpus; its frames or the feature set that the model reads are taken.
-        out: Folder of the vectors.
+        out: Folder of the vectors. Both may be by URL (``storage.located``).
         progress: Called with vectors done and all.
         parts: Only videos of these parts of the corpus, in any order; empty: all videos.
         backend: See ``Encoder.load``.
@@ -297,6 +299,46 @@ def embed(
             corpus has no such part, the model does not read what is to be left out, or its vectors
             have fewer numbers than ``size``.
     """
+    job = open_embedding(
+        checkpoint, corpus_path, parts=parts, backend=backend, without=without, size=size
+    )
+    writer = VectorWriter(out, job.encoder.dimension, job.facts)
+    for rows in job.builder.ahead(job.rows[writer.rows :], SHARD):
+        vectors = embed_rows(job.encoder, job.builder, rows, progress, (writer.rows, len(job.rows)))
+        writer.append([job.corpus.ids[row] for row in rows], vectors)
+    writer.finish()
+    return len(job.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What is embedded, opened.
+
+    Attributes:
+        encoder: The model.
+        corpus: With the frames that the model reads.
+        rows: (videos,) int64 of the corpus.
+        builder: Of the model's batches of it.
+        facts: Of the vectors, for ``VectorWriter``.
+    """
+
+    encoder: Encoder
+    corpus: Corpus
+    rows: NDArray[np.int64]
+    builder: BatchBuilder
+    facts: dict[str, Any]
+
+
+def open_embedding(
+    checkpoint: Path,
+    corpus_path: Path,
+    *,
+    parts: Sequence[str] = (),
+    backend: Backend = "auto",
+    without: Collection[Modality] = (),
+    size: int | None = None,
+) -> Embedding:
+    """Opens the model and the corpus of ``embed``, whose arguments and errors these are."""
     corpus = Corpus(corpus_path)
     chosen = rows_of_parts(corpus, parts)
     encoder = Encoder.load(checkpoint, backend=backend, size=size)
@@ -321,49 +363,8 @@ def embed(
         made_by["without"] = sorted(set(without))
     if corpus.edition:
         made_by["edition"] = corpus.edition
-    writer = VectorWriter(out, encoder.dimension, {"normalised": True, "made_by": made_by})
     builder = BatchBuilder(corpus, encoder.model.tokenizer, encoder.model.recipe.model, without)
-    for start in range(writer.rows, len(chosen), SHARD):
-        rows = chosen[start : start + SHARD]
-        vectors = embed_rows(encoder, builder, rows, progress, (start, len(chosen)))
-        writer.append([corpus.ids[row] for row in rows], vectors)
-    writer.finish()
-    return len(chosen)
-
-
-def check_without(model: VideoModel, without: Collection[Modality]) -> None:
-    """Refuses to leave out what a model does not read, or all that it reads.
-
-    Raises:
-        UsageError: It is one of the two.
-    """
-    read = model.recipe.model.modalities
-    unread = sorted(set(without) - set(read))
-    names = ", ".join(read)
-    if unread:
-        raise UsageError(f"without {', '.join(unread)}: the model reads no such; it reads {names}")
-    if not set(read) - set(without):
-        raise UsageError(f"without {', '.join(sorted(without))} nothing is left: it reads {names}")
-
-
-def rows_of_parts(corpus: Corpus, parts: Sequence[str]) -> NDArray[np.int64]:
-    """(n,) int64 rows of a corpus's videos that are in these parts, ascending; all without parts.
-
-    Videos that are gone are left out.
-
-    Raises:
-        UsageError: The corpus has no such part.
-    """
-    if not parts:
-        return corpus.live
-    known = corpus.parts
-    unknown = [part for part in parts if part not in known]
-    if unknown:
-        raise UsageError(
-            f"{corpus.path} has no part {', '.join(map(repr, unknown))}; its parts are "
-            f"{', '.join(known) or 'none: its source had no folders'}"
-        )
-    return np.unique(np.concatenate([known[part] for part in parts]))
+    return Embedding(encoder, corpus, chosen, builder, {"normalised": True, "made_by": made_by})
 
 
 def embed_rows(

@@ -19,8 +19,7 @@ import pytest
 from tests.corpora import WIDTH, made_pairs, made_videos
 from vidvec import storage
 from vidvec.data import corpus as store
-from vidvec.data import ingest as module
-from vidvec.data import processing, writer
+from vidvec.data import engine, processing, writer
 from vidvec.data.corpus import Corpus
 from vidvec.data.ingest import IngestOptions, IngestReport, ingest
 from vidvec.data.lists import frequent_tags
@@ -398,7 +397,7 @@ def made_of_numbers(monkeypatch) -> None:
                     future.set_exception(error)
             return future
 
-    monkeypatch.setattr(module, "WorkerPool", InThisProcess)
+    monkeypatch.setattr(engine, "WorkerPool", InThisProcess)
     monkeypatch.setattr(
         processing,
         "open_frame_encoder",
@@ -500,7 +499,7 @@ def test_a_first_try_that_got_nowhere_does_not_stand_in_the_way(source, tmp_path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as context:
-        context.setattr(module.Processing, "chunks", interrupted)
+        context.setattr(processing.Processing, "chunks", interrupted)
         with pytest.raises(KeyboardInterrupt):
             ingest(source, tmp_path / "corpus", NO_OPTIONS)
     other = write_source(tmp_path / "other.parquet", [row_of(GOOD[0])])
@@ -635,7 +634,7 @@ elif moment == "half a reject":
         whole(self, reject)
     whole, writer.CorpusWriter.reject = writer.CorpusWriter.reject, half
 elif moment == "manifest not renamed":
-    dying(storage, "_sync", 30, before=True)
+    dying(storage.files, "_sync", 30, before=True)
 elif moment == "joined shard, no manifest":
     while_merging(lambda: dying(store, "write_shard", 2))
 elif moment == "joined shards, old ones not removed":

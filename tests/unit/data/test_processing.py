@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ from tests.unit.data.test_corruptions import table_of
 from tests.unit.data.test_ingest import rejects_of
 from tests.unit.data.test_onnx_int8 import convolutions
 from tests.unit.data.test_workers import children, wait_for
-from vidvec.data import ingest as module
-from vidvec.data import processing, shards
+from vidvec.data import engine, processing, shards
 from vidvec.data.corpus import Corpus
 from vidvec.data.frames import FrameEncoder, open_frame_encoder
 from vidvec.data.ingest import IngestOptions, ingest, read_video
@@ -144,6 +144,24 @@ def processing_of(
     chosen = IngestOptions(audio="none", **options)
     monkeypatch.setattr(processing, "open_frame_encoder", lambda *_, **__: encoder)
     return Processing(LazyEncoder(chosen, {}), Modalities("none"), pool, chosen)
+
+
+def test_a_source_done_in_pieces_has_the_same_batches(monkeypatch):
+    random = np.random.default_rng(0)
+    names = random.choice(["fine", "text", "bad"], 700, p=[0.02, 0.95, 0.03]).tolist()
+
+    def batches(*cuts: int) -> tuple[list[int], list[str]]:
+        encoder, found = PlacedEncoder(), []
+        for first, end in pairwise((0, *cuts, len(names))):
+            made = processing_of(ManualPool(), monkeypatch, encoder)
+            piece = list(source(names, []))[first:end]
+            found += [each.where for chunk in made.chunks(piece, first) for each in chunk]
+        return encoder.batches, found
+
+    whole = batches()
+    assert whole[1] == [f"row {place}" for place in range(len(names))]
+    assert batches(256, 512) == batches(512) == whole
+    assert batches(100)[0] != whole[0]
 
 
 def test_rows_are_read_ahead_within_bounds(monkeypatch):
@@ -287,7 +305,7 @@ def test_files_that_end_their_worker_are_named_in_their_order(tmp_path, monkeypa
     for name in names:
         (folder / f"{name}.mp4").write_text("read by nobody")
     table_of(folder, [folder / f"{name}.mp4" for name in names])
-    monkeypatch.setattr(module, "WorkerPool", partial(WorkerPool, task=TASK))
+    monkeypatch.setattr(engine, "WorkerPool", partial(WorkerPool, task=TASK))
     monkeypatch.setattr(processing, "open_frame_encoder", lambda *_, **__: PlacedEncoder())
     limits = IngestOptions(file_seconds=1, file_memory_mb=256)
     with pytest.raises(BadRecord, match=r"timeout: meta\.jsonl:2 hang\.mp4: hang\.mp4: not read"):

@@ -1,0 +1,1 @@
+"""Bulk work on many machines: ingest and embedding on Ray Data."""
