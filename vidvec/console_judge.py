@@ -14,6 +14,7 @@ from vidvec.console import plain_table, printable
 if TYPE_CHECKING:
     from vidvec.data.corpus import Corpus
     from vidvec.search.calibrate import Calibration, Threshold
+    from vidvec.search.corpora import Corpora
     from vidvec.search.dedup import Deduplication
 
 GROUPS = 10
@@ -64,7 +65,9 @@ def _bins(found: Calibration) -> Table:
     return table
 
 
-def duplicates(found: Deduplication, corpus: Corpus | None, gone: int) -> list[RenderableType]:
+def duplicates(
+    found: Deduplication, corpus: Corpus | Corpora | None, gone: int
+) -> list[RenderableType]:
     """The largest groups, and what was compared."""
     parts: list[RenderableType] = []
     if found.groups:

@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vidvec.cli.shared import err, out, print_json, progress
+from vidvec.cli.shared import Location, Mirrored, err, out, print_json, progress
 from vidvec.errors import UsageError
 
 if TYPE_CHECKING:
     from vidvec.data.corpus import Corpus
     from vidvec.records import Pair
+    from vidvec.search.corpora import Corpora
     from vidvec.search.dedup import Deduplication
 
 PRECISIONS = [0.9, 0.95, 0.99]
 
 
 def calibrate(
-    vectors: Path,
+    vectors: Mirrored,
     /,
     *,
-    corpus: Path | None = None,
+    corpus: Location | None = None,
     pairs: Path | None = None,
     positive: float | None = None,
     precision: Annotated[list[float], Parameter(negative="", consume_multiple=True)] = PRECISIONS,
@@ -105,20 +106,22 @@ def _pairs(vectors: Path, corpus: Path | None, file: Path | None) -> list[Pair]:
 
 
 def dedup(
-    vectors: Path,
-    /,
-    *,
+    *vectors: Mirrored,
     threshold: float | None = None,
     precision: float | None = None,
-    corpus: Path | None = None,
+    corpus: Location | None = None,
     csv: Path | None = None,
     html: Path | None = None,
+    workers: int | None = None,
+    on: str | None = None,
+    parts: Path | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Find groups of near duplicates, each with a video that represents it.
 
     Args:
-        vectors: Folder of vectors.
+        vectors: Folder of vectors; or several, of other videos each, among all of which groups are
+            found.
         threshold: Cosine from which two videos are near duplicates; by default that of 99 %
             precision where vidvec calibrate found one, else 0.9.
         precision: Take the threshold that has this precision by vidvec calibrate.
@@ -126,26 +129,31 @@ def dedup(
             that was embedded.
         csv: Write a table here: group, id, cosine, representative, title, file.
         html: Write a page with film strips here.
+        workers: Processes that share the work; on a cluster, at most so many.
+        on: Of a cluster: ray (started on this machine), HOST:PORT or ray://HOST:PORT; all its
+            machines must see the folders under the same paths.
+        parts: Folder for what they make until all is done, as much as the vectors in float32; by
+            default inside the first folder of vectors.
         as_json: Print JSON.
     """
     from vidvec import console_judge
     from vidvec.search import dedup_page
+    from vidvec.search.corpora import corpora_of
     from vidvec.search.dedup import THRESHOLD
-    from vidvec.search.groups import dedup as run
     from vidvec.search.groups import threshold_for
-    from vidvec.search.index import corpus_of
 
+    if not vectors:
+        raise UsageError("nothing to compare: give at least one folder of vectors")
     if threshold is not None and precision is not None:
         raise UsageError("give either --threshold or --precision")
     if precision is not None:
-        threshold = threshold_for(vectors, precision)
-    shown = corpus_of(vectors, corpus)
-    with progress("dedup", transient=True) as update:
-        found, gone = run(vectors, threshold, corpus=corpus, progress=update)
+        threshold = max(threshold_for(each, precision) for each in vectors)
+    shown = corpora_of(vectors, corpus)
+    found, gone = _found(vectors, threshold, corpus, parts, workers=workers, on=on)
     if csv is not None:
         dedup_page.write_csv(csv, found.groups, shown)
     if html is not None:
-        dedup_page.write_html(html, str(vectors), found, shown)
+        dedup_page.write_html(html, ", ".join(map(str, vectors)), found, shown)
     if as_json:
         print_json(_as_json(found, shown, gone))
         return
@@ -164,7 +172,35 @@ def dedup(
             out.print(f"wrote {path}", soft_wrap=True, highlight=False)
 
 
-def _as_json(found: Deduplication, corpus: Corpus | None, gone: int) -> dict[str, Any]:
+def _found(
+    vectors: tuple[Path, ...],
+    threshold: float | None,
+    corpus: Path | None,
+    parts: Path | None,
+    *,
+    workers: int | None,
+    on: str | None,
+) -> tuple[Deduplication, int]:
+    """The groups, and how many videos are gone; by this process or by workers."""
+    from vidvec.cli.workers import opened_workers
+    from vidvec.search.dedup_workers import dedup_shards
+    from vidvec.search.groups import dedup as run
+    from vidvec.workers import Here
+
+    with opened_workers(workers, on) as opened, progress("dedup", transient=True) as update:
+        if opened is None and len(vectors) == 1 and parts is None:
+            return run(vectors[0], threshold, corpus=corpus, progress=update)
+        return dedup_shards(
+            vectors,
+            threshold,
+            workers=opened or Here(),
+            corpus=corpus,
+            parts=parts,
+            progress=update,
+        )
+
+
+def _as_json(found: Deduplication, corpus: Corpus | Corpora | None, gone: int) -> dict[str, Any]:
     from dataclasses import asdict
 
     from vidvec.search.dedup_page import csv_rows

@@ -7,27 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vidvec.cli.shared import NumbersOption, err, out, print_json, progress
+from vidvec.cli.shared import Location, NumbersOption, err, out, print_json, progress
 from vidvec.errors import UsageError
 
 if TYPE_CHECKING:
     from vidvec.embed.fuse_report import FuseReport
+    from vidvec.embed.fusion import Fusion
     from vidvec.embed.weights_fit import FittedWeights
 
 SplitOption = Literal["clean", "balanced", "published", "all"]
 
 
 def fuse(
-    *members: Path,
+    *members: Location,
     to: Annotated[Path, Parameter(name="--out")],
     weights: NumbersOption = None,
     size: int = 256,
     method: Literal["streaming", "exact"] = "streaming",
     fit_weights: Annotated[bool, Parameter(negative="")] = False,
-    corpus: Path | None = None,
+    corpus: Location | None = None,
     split: SplitOption = "clean",
     report: Annotated[bool, Parameter(negative="")] = False,
     html: Path | None = None,
+    workers: int | None = None,
+    on: str | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Fuse several models' vectors of the same videos into one.
@@ -44,19 +47,32 @@ def fuse(
         split: Whose validation pairs: clean, balanced, published, or all.
         report: Say what each member adds, what the SVD costs, and the price in milliseconds.
         html: Write the report as a page, too.
+        workers: Processes that share the work, to the same vectors; on a cluster, at most so many.
+        on: Of a cluster: ray (started on this machine), HOST:PORT or ray://HOST:PORT; all its
+            machines must see the folders under the same paths.
         as_json: Print JSON.
     """
     from dataclasses import asdict
 
     from vidvec import console_ensemble as console
-    from vidvec.embed.fusion import fuse as run
     from vidvec.storage import read_manifest
 
     _check_options(weights, fit_weights, corpus, report, html)
+    if method == "exact" and (workers, on) != (None, None):
+        raise UsageError("--method exact takes all vectors in one process: give no workers")
     found = _fitted(members, corpus, split) if fit_weights and corpus else None
     chosen = weights if found is None else list(found.weights)
     facts = None if found is None else found.facts()
-    fusion = run(list(members), to, chosen, size, method, weights_from=facts)
+    fusion = _fused(
+        members,
+        to,
+        weights=chosen,
+        size=size,
+        method=method,
+        facts=facts,
+        workers=workers,
+        on=on,
+    )
     measured = _report(to, corpus, split, html) if report and corpus else None
     left_out = read_manifest(to, "vectors")["made_by"].get("left_out", [])
     kept, dimension = fusion.kept, fusion.projection.shape[1]
@@ -93,6 +109,37 @@ def _check_options(
         raise UsageError("--html is the report's page: give --report, too")
 
 
+def _fused(
+    members: tuple[Path, ...],
+    to: Path,
+    *,
+    weights: list[float] | None,
+    size: int,
+    method: Literal["streaming", "exact"],
+    facts: dict[str, Any] | None,
+    workers: int | None,
+    on: str | None,
+) -> Fusion:
+    """The fusion, by this process or by workers."""
+    from vidvec.cli.workers import opened_workers
+    from vidvec.embed.fusion import fuse as run
+    from vidvec.embed.fusion_parts import fuse_in_parts
+
+    with opened_workers(workers, on) as opened:
+        if opened is None:
+            return run(list(members), to, weights, size, method, weights_from=facts)
+        with progress("fuse", transient=True) as update:
+            return fuse_in_parts(
+                list(members),
+                to,
+                weights,
+                size,
+                workers=opened,
+                weights_from=facts,
+                progress=update,
+            )
+
+
 def _fitted(members: tuple[Path, ...], corpus: Path, split: str) -> FittedWeights:
     from vidvec.data.corpus import Corpus
     from vidvec.embed.evaluate import split_of
@@ -118,7 +165,7 @@ def _report(fused: Path, corpus: Path, split: str, html: Path | None) -> FuseRep
 def soup(
     *runs: Path,
     to: Annotated[Path, Parameter(name="--out")],
-    corpus: Path | None = None,
+    corpus: Location | None = None,
     split: SplitOption = "clean",
     greedy: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,

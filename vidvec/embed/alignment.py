@@ -23,17 +23,18 @@ class Aligned:
     Attributes:
         ids: Of these videos, in the order of the first folder.
         left_out: How many vectors of each folder are of other videos.
+        rows: (n,) int64 rows of these videos in each folder; ``None``: all of each, in order.
     """
 
     def __init__(self, members: Sequence[Vectors]) -> None:
         self.members = list(members)
         first, *others = self.members
         self.ids = first.ids
-        self._rows: list[NDArray[np.int64]] | None = None
+        self.rows: list[NDArray[np.int64]] | None = None
         if any(other.ids != first.ids for other in others):
             self.ids = [each for each in first.ids if all(each in other for other in others)]
             rows = [[member.row(each) for each in self.ids] for member in self.members]
-            self._rows = [np.array(some, np.int64) for some in rows]
+            self.rows = [np.array(some, np.int64) for some in rows]
         self.left_out = [len(member) - len(self.ids) for member in self.members]
         if not self.ids and len(first):
             self._refuse()
@@ -51,12 +52,12 @@ class Aligned:
 
     def blocks(self, rows: int) -> Iterator[tuple[NDArray[np.float32], ...]]:
         """Blocks of so many videos, the last may be smaller, each as one (n, E) array a folder."""
-        if self._rows is None:
+        if self.rows is None:
             yield from zip(*(_pieces(member, rows) for member in self.members), strict=True)
             return
         gathered = [_Gatherer(member) for member in self.members]
         for start in range(0, len(self.ids), rows):
-            some = [each[start : start + rows] for each in self._rows]
+            some = [each[start : start + rows] for each in self.rows]
             yield tuple(member.take(each) for member, each in zip(gathered, some, strict=True))
 
 

@@ -8,7 +8,8 @@ mean is not taken off first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,10 @@ Method = Literal["streaming", "exact"]
 PROJECTION_FILE = "projection.safetensors"
 # Rows that are normalised and multiplied at once: they stay in the cache.
 BLOCK_ROWS = 4096
+# Sums of products that are kept apart until all are there, at most: workers make one each.
+MOST_PARTS = 256
+# Of a folder that workers fuse into: what each of them made (see ``fusion_parts``).
+PARTS = "parts"
 # From this many dimensions on, products within a block are summed in float32: half the time, and
 # cosines of the result within 1e-6 of those in float64. Below, float64 costs next to nothing.
 WIDE = 512
@@ -115,6 +120,29 @@ class GramMatrix:
         self._offsets += rows.sum(0, dtype=np.float64)
         self.rows += len(rows)
 
+    def save(self, path: Path) -> None:
+        """Writes it as safetensors, atomically."""
+        tensors = {"products": self._products, "offsets": self._offsets, "point": self._point}
+        with storage.atomic_path(path) as temporary:
+            save_file(tensors | {"rows": np.array([self.rows])}, temporary)
+
+    @staticmethod
+    def load(path: Path) -> GramMatrix:
+        """What ``save`` wrote.
+
+        Raises:
+            FormatError: The file is missing or damaged.
+        """
+        try:
+            tensors = load_file(path)
+            found = GramMatrix(len(tensors["point"]))
+            found.rows = int(tensors["rows"][0])
+            found._point, found._offsets = tensors["point"], tensors["offsets"]
+            found._products = tensors["products"]
+        except (OSError, KeyError, SafetensorError) as error:
+            raise FormatError(f"{path} cannot be read: {error}") from None
+        return found
+
     def merge(self, other: GramMatrix) -> None:
         """Adds what another has summed."""
         if not self.rows:
@@ -152,6 +180,8 @@ def fit(
     dimensions: Sequence[int],
     size: int,
     method: Method,
+    *,
+    part_rows: int | None = None,
 ) -> Fusion:
     """Fits the projection.
 
@@ -162,15 +192,12 @@ def fit(
         size: E of the fused vectors; at most the sum of the dimensions.
         method: ``exact`` takes the SVD of the whole matrix in memory; ``streaming`` the
             eigenvectors of XᵀX, which are the same in exact arithmetic.
+        part_rows: Rows from which on a sum is added to the others and a new one begun, so that
+            sums made apart (``fusion_parts``) come to the same bits; ``None``: one sum.
     """
     size = min(size, sum(dimensions))
     if method == "streaming":
-        gram = GramMatrix(sum(dimensions))
-        for block in blocks:
-            for rows in _joined(block, weights):
-                gram.add(rows)
-        projection, kept = gram.right_singular_vectors(size)
-        return Fusion(weights, np.ascontiguousarray(projection), kept)
+        return fitted(_sums(blocks, weights, dimensions, part_rows), weights, dimensions, size)
     whole = np.concatenate([concatenate(block, weights) for block in blocks])
     _, values, right = np.linalg.svd(whole, full_matrices=len(whole) < size)
     total = float((values**2).sum())
@@ -178,7 +205,44 @@ def fit(
     return Fusion(weights, np.ascontiguousarray(right[:size].T), kept)
 
 
-def _joined(
+def _sums(
+    blocks: Iterator[Sequence[NDArray[np.float32]]],
+    weights: NDArray[np.float64],
+    dimensions: Sequence[int],
+    part_rows: int | None,
+) -> Iterator[GramMatrix]:
+    """Sums of so many rows each, the last of fewer."""
+    gram = GramMatrix(sum(dimensions))
+    for block in blocks:
+        for rows in joined(block, weights):
+            gram.add(rows)
+        if part_rows is not None and gram.rows >= part_rows:
+            yield gram
+            gram = GramMatrix(sum(dimensions))
+    yield gram
+
+
+def fitted(
+    sums: Iterable[GramMatrix],
+    weights: NDArray[np.float64],
+    dimensions: Sequence[int],
+    size: int,
+) -> Fusion:
+    """The fusion whose projection keeps most of what was summed, in the order of its rows.
+
+    Args:
+        sums: Of ``joined`` rows; from others in another order come the same to 1e-9, from the same
+            in the same order the same bits.
+        weights, dimensions, size: As for ``fit``.
+    """
+    total = GramMatrix(sum(dimensions))
+    for gram in sums:
+        total.merge(gram)
+    projection, kept = total.right_singular_vectors(min(size, sum(dimensions)))
+    return Fusion(weights, np.ascontiguousarray(projection), kept)
+
+
+def joined(
     block: Sequence[NDArray[np.float32]], weights: NDArray[np.float64]
 ) -> Iterator[NDArray[np.floating]]:
     """What ``concatenate`` gives of a block, ``BLOCK_ROWS`` at a time, in float32 where wide.
@@ -197,6 +261,72 @@ def _joined(
             out = rows[:, ends[place] : ends[place + 1]]
             np.multiply(some, scale[:, None].astype(precision), out=out)
         yield rows
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What is to be fused, looked through.
+
+    Attributes:
+        aligned: The members.
+        weights: One a member, summing to 1.
+        dimensions: Of the members' vectors.
+        size: E of the fused vectors.
+        facts: Of the manifest.
+    """
+
+    aligned: Aligned
+    weights: NDArray[np.float64]
+    dimensions: list[int]
+    size: int
+    facts: dict[str, Any]
+
+    @property
+    def shard_rows(self) -> int:
+        """Rows of a shard of the fused vectors."""
+        return SHARD_ROWS
+
+    @property
+    def part_rows(self) -> int:
+        """Rows of a sum: whole shards, as many as make ``MOST_PARTS`` sums or fewer."""
+        return SHARD_ROWS * max(1, -(-len(self.aligned.ids) // (SHARD_ROWS * MOST_PARTS)))
+
+
+def prepared(
+    members: Sequence[Path],
+    weights: Sequence[float] | None,
+    size: int,
+    method: Method,
+    weights_from: dict[str, Any] | None,
+) -> Prepared:
+    """Opens the members of a fusion; see ``fuse``.
+
+    Raises:
+        UsageError: No video is in all folders, or a weight or the size cannot be used.
+    """
+    if not members:
+        raise UsageError("nothing to fuse: give at least one folder of vectors")
+    if size < 1:
+        raise UsageError(f"size {size}: expected 1 or more numbers in a fused vector")
+    opened = [Vectors(path) for path in members]
+    if not len(opened[0]):
+        raise UsageError(f"nothing to fuse: {opened[0].path} holds no vectors")
+    aligned = Aligned(opened)
+    scaled = normalised_weights(weights, len(members))
+    made_by: dict[str, Any] = {
+        "stage": "fuse",
+        "members": [str(path.resolve()) for path in members],
+        "made_of": [vectors.manifest["made_by"] for vectors in opened],
+        "weights": scaled.tolist(),
+        "method": method,
+    }
+    if any(aligned.left_out):
+        made_by["left_out"] = aligned.left_out
+    if weights_from is not None:
+        made_by["weights_from"] = weights_from
+    dimensions = [vectors.dimension for vectors in opened]
+    facts = {"normalised": True, "made_by": made_by}
+    return Prepared(aligned, scaled, dimensions, min(size, sum(dimensions)), facts)
 
 
 def fuse(
@@ -225,33 +355,16 @@ def fuse(
         UsageError: No video is in all folders, a weight or the size cannot be used,
             or ``out`` holds other vectors.
     """
-    if not members:
-        raise UsageError("nothing to fuse: give at least one folder of vectors")
-    if size < 1:
-        raise UsageError(f"size {size}: expected 1 or more numbers in a fused vector")
-    opened = [Vectors(path) for path in members]
-    if not len(opened[0]):
-        raise UsageError(f"nothing to fuse: {opened[0].path} holds no vectors")
-    aligned = Aligned(opened)
-    scaled = normalised_weights(weights, len(members))
-    dimensions = [vectors.dimension for vectors in opened]
-    made_by: dict[str, Any] = {
-        "stage": "fuse",
-        "members": [str(path.resolve()) for path in members],
-        "made_of": [vectors.manifest["made_by"] for vectors in opened],
-        "weights": scaled.tolist(),
-        "method": method,
-    }
-    if any(aligned.left_out):
-        made_by["left_out"] = aligned.left_out
-    if weights_from is not None:
-        made_by["weights_from"] = weights_from
-    dimension = min(size, sum(dimensions))
-    writer = VectorWriter(out, dimension, {"normalised": True, "made_by": made_by})
+    ready = prepared(members, weights, size, method, weights_from)
+    aligned = ready.aligned
+    writer = VectorWriter(out, ready.size, ready.facts)
+    shutil.rmtree(out / PARTS, ignore_errors=True)  # of workers that were stopped
     if writer.rows:
         fusion = load_fusion(out)  # the very one that the vectors there were made with
     else:
-        fusion = fit(aligned.blocks(SHARD_ROWS), scaled, dimensions, size, method)
+        blocks = aligned.blocks(SHARD_ROWS)
+        rows = ready.part_rows
+        fusion = fit(blocks, ready.weights, ready.dimensions, size, method, part_rows=rows)
         save_fusion(out / PROJECTION_FILE, fusion)
     ids = aligned.ids
     for place, block in enumerate(aligned.blocks(SHARD_ROWS)):

@@ -12,7 +12,7 @@ weights are hard to beat.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from vidvec.data.corpus import Corpus
 from vidvec.data.splits import Split, folds, rank_normalise, training_pairs
-from vidvec.embed.evaluate import VectorTable, chosen_pairs, pair_cosines
+from vidvec.embed.evaluate import VectorTable, chosen_pairs, pair_cosines, split_of
 from vidvec.embed.resampled import Resampled
 from vidvec.errors import UsageError
 from vidvec.metrics import Interval
@@ -81,6 +82,45 @@ class FittedWeights:
                 # NaN would be another figure each time that the manifest is read.
                 facts[name] = figure.value if math.isfinite(figure.value) else None
         return facts
+
+
+@dataclass(frozen=True, slots=True)
+class FittedHere:
+    """That a fusion's weights were fitted on pairs that it is measured on.
+
+    Attributes:
+        split: Whose validation pairs the weights were fitted on.
+        shared: Of the pairs measured on, those among them.
+        spearman: On pairs left out in turn when the weights were fitted; ``None`` where there were
+            none.
+    """
+
+    split: str
+    shared: int
+    spearman: float | None
+
+
+def fitted_here(made_by: Mapping[str, Any], corpus: Corpus, split: str) -> FittedHere | None:
+    """Whether vectors are of a fusion whose weights were fitted on the pairs of a split.
+
+    Args:
+        made_by: Of the vectors' manifest; of compressed vectors what was compressed counts.
+        corpus: With the pairs, which is taken to be the one that was fitted on.
+        split: Whose validation pairs are measured on.
+
+    Returns:
+        ``None`` where nothing was fitted, or on other pairs.
+    """
+    facts = made_by.get("weights_from")
+    if facts is None or not facts["fitted"]:
+        source = made_by.get("made_of")
+        return fitted_here(source, corpus, split) if isinstance(source, Mapping) else None
+    pairs = corpus.pairs()
+    fitted, measured = (
+        chosen_pairs(pairs, split_of(corpus, name))[0] for name in (facts["split"], split)
+    )
+    shared = len(np.intersect1d(fitted, measured))
+    return FittedHere(facts["split"], shared, facts.get("spearman")) if shared else None
 
 
 def best_weights(cosines: Floats, scores: Floats) -> Floats:

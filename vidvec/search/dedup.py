@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,8 +108,7 @@ def deduplicate(
     Raises:
         UsageError: As ``find_groups``.
     """
-    if not 0 < threshold <= 1:
-        raise UsageError(f"a cosine above 0 and up to 1 is expected as threshold, not {threshold}")
+    check_threshold(threshold)
     said = progress or (lambda *_: None)
     unit, rows = _directions(matrix)
     joined = join(unit, threshold - MARGIN, said, exact=exact)
@@ -116,10 +116,20 @@ def deduplicate(
     if measure and not joined.exact:
         recall = sampled_recall(unit, joined.labels, threshold, said)
     names = ids if len(rows) == len(ids) else [ids[row] for row in rows.tolist()]
-    groups = _groups(names, unit, joined.labels, threshold, said)
+    groups = grouped(names, unit, joined.labels, threshold, said)
     kept = set(rows.tolist()) if len(rows) < len(ids) else None
     left_out = () if kept is None else tuple(v for row, v in enumerate(ids) if row not in kept)
     return Deduplication(threshold, len(rows), left_out, groups, recall)
+
+
+def check_threshold(threshold: float) -> None:
+    """Refuses what is no cosine of alike videos.
+
+    Raises:
+        UsageError: It is 0 or less, or above 1.
+    """
+    if not 0 < threshold <= 1:
+        raise UsageError(f"a cosine above 0 and up to 1 is expected as threshold, not {threshold}")
 
 
 def _directions(matrix: Floats) -> tuple[Floats, Ints]:
@@ -138,10 +148,33 @@ def _directions(matrix: Floats) -> tuple[Floats, Ints]:
     return kept, rows
 
 
-def _groups(
-    ids: Sequence[str], unit: Floats, labels: Ints, threshold: float, progress: Progress
+class Rows(Protocol):
+    """Unit vectors that are read by row."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, and numbers of each."""
+        ...
+
+    def __getitem__(self, rows: Ints) -> Floats:
+        """(…, E) of (…) rows."""
+        ...
+
+
+def grouped(
+    ids: Sequence[str], unit: Floats | Rows, labels: Ints, threshold: float, progress: Progress
 ) -> list[Group]:
-    """Splits components into groups."""
+    """Splits components into groups.
+
+    Args:
+        ids: (n,).
+        unit: (n, E) float32 of length 1; only members of components of two or more are read.
+        labels: (n,) equal where a chain of pairs joins two vectors.
+        threshold, progress: Of ``deduplicate``.
+
+    Raises:
+        UsageError: A chain joins a great many videos that are not alike.
+    """
     _, component, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     rows = np.flatnonzero(sizes[component] > 1)
     by_id = sorted(rows.tolist(), key=ids.__getitem__)

@@ -8,6 +8,7 @@ from pathlib import Path
 from vidvec.data import csv_files, html
 from vidvec.data.corpus import Corpus
 from vidvec.records import Video
+from vidvec.search.corpora import Corpora
 from vidvec.search.dedup import Deduplication
 from vidvec.search.types import Group, Hit
 from vidvec.storage import atomic_path
@@ -27,7 +28,7 @@ _CSS = """
 """
 
 
-def csv_rows(groups: Sequence[Group], corpus: Corpus | None) -> Iterator[tuple[str, ...]]:
+def csv_rows(groups: Sequence[Group], corpus: Corpus | Corpora | None) -> Iterator[tuple[str, ...]]:
     """A row for each video of each group, as ``COLUMNS``; groups are counted from 1.
 
     Args:
@@ -47,12 +48,12 @@ def csv_rows(groups: Sequence[Group], corpus: Corpus | None) -> Iterator[tuple[s
             )
 
 
-def write_csv(path: Path, groups: Sequence[Group], corpus: Corpus | None) -> None:
+def write_csv(path: Path, groups: Sequence[Group], corpus: Corpus | Corpora | None) -> None:
     """Writes ``csv_rows`` with a header, in UTF-8; there whole or not at all."""
     csv_files.write_csv(path, COLUMNS, csv_rows(groups, corpus))
 
 
-def _video(corpus: Corpus | None, video_id: str) -> Video:
+def _video(corpus: Corpus | Corpora | None, video_id: str) -> Video:
     if corpus is None or video_id not in corpus:
         return Video(video_id)
     return corpus.video(corpus.row(video_id))
@@ -61,7 +62,7 @@ def _video(corpus: Corpus | None, video_id: str) -> Video:
 class _Cards:
     """Cards of videos, with film strips until the page has as many pictures as it may."""
 
-    def __init__(self, corpus: Corpus | None, budget: int) -> None:
+    def __init__(self, corpus: Corpus | Corpora | None, budget: int) -> None:
         self._corpus, self._left = corpus, budget
         self.without = 0
 
@@ -82,7 +83,7 @@ class _Cards:
 def to_html(
     name: str,
     found: Deduplication,
-    corpus: Corpus | None = None,
+    corpus: Corpus | Corpora | None = None,
     *,
     most_pictures: int = MOST_PICTURES,
     most_groups: int = GROUPS,
@@ -140,7 +141,7 @@ def _figures(found: Deduplication) -> html.Html:
     return html.figures(tiles)
 
 
-def _group(number: int, group: Group, corpus: Corpus | None, card: _Cards) -> html.Html:
+def _group(number: int, group: Group, corpus: Corpus | Corpora | None, card: _Cards) -> html.Html:
     """A group's videos: cards of the first, a folded table of the others."""
     first, *others = group.members
     cards = [html.element("div", card(first, "represents the group"), class_="stands")]
@@ -156,7 +157,9 @@ def _group(number: int, group: Group, corpus: Corpus | None, card: _Cards) -> ht
     return html.element("section", *parts)
 
 
-def write_html(path: Path, name: str, found: Deduplication, corpus: Corpus | None) -> None:
+def write_html(
+    path: Path, name: str, found: Deduplication, corpus: Corpus | Corpora | None
+) -> None:
     """Writes ``to_html``; there whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(to_html(name, found, corpus), "utf-8", errors="replace")

@@ -42,24 +42,26 @@ class LiveVectors:
         corpus: Of its videos; ``None``: the one that was embedded, where it is still there.
 
     Attributes:
+        vectors: The folder, opened.
+        gone: Ids of videos that are gone.
         stamp: Differs where the vectors or their videos do.
     """
 
     def __init__(self, path: Path, corpus: Path | None = None) -> None:
-        self._vectors = Vectors(path)
+        self.vectors = Vectors(path)
         opened = corpus_of(path, corpus)
-        self._gone = set(gone_ids(opened, self._vectors, own=corpus is None))
+        self.gone = set(gone_ids(opened, self.vectors, own=corpus is None))
         # Read before the vectors are: what is written in between is another state, found anew.
         generation = _generation(path / INDEX / RECORDS)
-        self.stamp = _digest(vectors_stamp(self._vectors), generation, sorted(self._gone))
+        self.stamp = digest(vectors_stamp(self.vectors), generation, sorted(self.gone))
 
     def read(self) -> tuple[list[str], NDArray[np.float32], int]:
         """Ids (n,), vectors (n, E) float32, and how many were left out as gone."""
-        ids, matrix = _indexed(self._vectors.path) or (self._vectors.ids, self._vectors.matrix)
-        if self._gone.isdisjoint(ids):
+        ids, matrix = _indexed(self.vectors.path) or (self.vectors.ids, self.vectors.matrix)
+        if self.gone.isdisjoint(ids):
             return ids, matrix, 0
-        keep = np.array([video not in self._gone for video in ids], np.bool_)
-        kept = [video for video in ids if video not in self._gone]
+        keep = np.array([video not in self.gone for video in ids], np.bool_)
+        kept = [video for video in ids if video not in self.gone]
         return kept, matrix[keep], len(ids) - len(kept)
 
 
@@ -110,14 +112,22 @@ def threshold_for(path: Path, precision: float) -> float:
     return found.cosine
 
 
-def default_threshold(path: Path) -> float:
-    """That of 99 % precision where a calibration of these vectors assures it, else 0.9."""
+def default_threshold(*paths: Path) -> float:
+    """That of 99 % precision where a calibration of these vectors assures it, else 0.9.
+
+    Args:
+        paths: Folders of vectors; of several calibrations the highest cosine is taken.
+    """
+    found = [_calibrated(path) for path in paths]
+    return max((cosine for cosine in found if cosine is not None), default=THRESHOLD)
+
+
+def _calibrated(path: Path) -> float | None:
     try:
         calibration = Calibration.load(path)
     except (FormatError, UsageError):
-        calibration = None
-    found = None if calibration is None else calibration.threshold(PRECISION).cosine
-    return THRESHOLD if found is None else found
+        return None
+    return None if calibration is None else calibration.threshold(PRECISION).cosine
 
 
 def dedup(
@@ -146,7 +156,7 @@ def dedup(
     live = LiveVectors(vectors, corpus)
     ids, matrix, left_out = live.read()
     found = deduplicate(ids, matrix, cosine, progress=progress)
-    _write(_file(vectors, live.stamp, cosine), live.stamp, cosine, found.groups)
+    keep(vectors, live.stamp, cosine, found.groups)
     return found, left_out
 
 
@@ -168,20 +178,22 @@ def groups_of(
     if groups is None:
         ids, matrix, _ = live.read()
         groups = find_groups(ids, matrix, cosine, progress=progress)
-        _write(path, live.stamp, cosine, groups)
+        keep(vectors, live.stamp, cosine, groups)
     return groups
 
 
 def _file(vectors: Path, stamp: str, threshold: float) -> Path:
-    return vectors / FOLDER / f"{_digest(stamp, repr(float(threshold)))}.json"
+    return vectors / FOLDER / f"{digest(stamp, repr(float(threshold)))}.json"
 
 
-def _digest(*facts: Any) -> str:
+def digest(*facts: Any) -> str:
+    """Sixteen hex digits that differ where facts do."""
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
-def _write(path: Path, stamp: str, threshold: float, groups: list[Group]) -> None:
+def keep(vectors: Path, stamp: str, threshold: float, groups: list[Group]) -> None:
     """Keeps groups; those of vectors that are there no more are removed."""
+    path = _file(vectors, stamp, threshold)
     found = [[[hit.id, hit.cosine] for hit in group.members] for group in groups]
     facts = {"kind": "groups", "stamp": stamp, "threshold": threshold}
     try:

@@ -59,7 +59,7 @@ class SampledRecall:
     found: int
 
 
-class _Labels:
+class Labels:
     """Components of a graph whose edges come in portions (union–find by whole arrays)."""
 
     def __init__(self, count: int) -> None:
@@ -103,13 +103,13 @@ def join(unit: Floats, least: float, progress: Progress, *, exact: bool | None =
     """
     if exact is None:
         exact = len(unit) <= EXACT
-    labels = _Labels(len(unit))
+    labels = Labels(len(unit))
     (_join_all if exact else _join_lists)(unit, least, labels, progress)
     labels.merge()
     return Joined(labels.values, exact)
 
 
-def _join_all(unit: Floats, least: float, labels: _Labels, progress: Progress) -> None:
+def _join_all(unit: Floats, least: float, labels: Labels, progress: Progress) -> None:
     for start in range(0, len(unit), BLOCK):
         some = unit[start : start + BLOCK]
         for first in range(start, len(unit), BLOCK):
@@ -118,7 +118,7 @@ def _join_all(unit: Floats, least: float, labels: _Labels, progress: Progress) -
         progress(min(start + BLOCK, len(unit)), len(unit), "videos compared")
 
 
-def _join_lists(unit: Floats, least: float, labels: _Labels, progress: Progress) -> None:
+def _join_lists(unit: Floats, least: float, labels: Labels, progress: Progress) -> None:
     probed = _probe(unit, progress)
     done = 0
     for own, visiting in _by_list(probed):
@@ -132,18 +132,34 @@ def _join_lists(unit: Floats, least: float, labels: _Labels, progress: Progress)
         progress(done, len(unit), "videos compared")
 
 
+def centre_sample(count: int) -> tuple[int, Ints]:
+    """How many lists so many vectors have, and the rows that their centres are learnt from."""
+    lists = max(1, int(np.sqrt(PROBES * count)))
+    size = min(count, SAMPLE_A_LIST * lists)
+    return lists, np.sort(np.random.default_rng(0).choice(count, size, replace=False))
+
+
+def learn_centres(sample: Floats, lists: int) -> Floats:
+    """(lists, E) float32 centres of (n, E) vectors."""
+    means = faiss.Kmeans(sample.shape[1], lists, niter=ROUNDS, spherical=True, seed=1)
+    means.cp.min_points_per_centroid = 1  # no warning where there are few vectors
+    means.train(sample)
+    return np.asarray(means.centroids, np.float32)
+
+
+def recall_sample(count: int, size: int = 1000, seed: int = 0) -> Ints:
+    """Ascending rows of so many vectors, drawn for ``SampledRecall``."""
+    size = min(size, count)
+    return np.sort(np.random.default_rng(seed).choice(count, size, replace=False))
+
+
 def _probe(unit: Floats, progress: Progress) -> NDArray[np.int32]:
     """(n, PROBES) int32, the lists of each vector, nearest first; the first is its own."""
     count, dimension = unit.shape
-    lists = max(1, int(np.sqrt(PROBES * count)))
+    lists, sample = centre_sample(count)
     progress(0, count, "centres")
-    size = min(count, SAMPLE_A_LIST * lists)
-    sample = np.sort(np.random.default_rng(0).choice(count, size, replace=False))
-    means = faiss.Kmeans(dimension, lists, niter=ROUNDS, spherical=True, seed=1)
-    means.cp.min_points_per_centroid = 1  # no warning where there are few vectors
-    means.train(unit[sample])
     centres = faiss.IndexFlatIP(dimension)
-    centres.add(np.asarray(means.centroids, np.float32))
+    centres.add(learn_centres(unit[sample], lists))
     probed = np.empty((count, min(PROBES, lists)), np.int32)
     for start in range(0, count, QUERIES_AT_ONCE):
         some = unit[start : start + QUERIES_AT_ONCE]
@@ -178,11 +194,10 @@ def sampled_recall(
         size: Of the sample.
         seed: Of the draw.
     """
-    size = min(size, len(unit))
-    sample = np.sort(np.random.default_rng(seed).choice(len(unit), size, replace=False))
+    sample = recall_sample(len(unit), size, seed)
     queries = unit[sample]
     pairs = found = 0
-    at_once = max(1, MOST_AT_ONCE // max(1, size))
+    at_once = max(1, MOST_AT_ONCE // max(1, len(sample)))
     for start in range(0, len(unit), at_once):
         one, other = np.nonzero(queries @ unit[start : start + at_once].T >= least)
         other = other + start
@@ -191,4 +206,4 @@ def sampled_recall(
         pairs += len(one)
         found += int((labels[one] == labels[other]).sum())
         progress(min(start + at_once, len(unit)), len(unit), "sample compared with all")
-    return SampledRecall(size, pairs, found)
+    return SampledRecall(len(sample), pairs, found)

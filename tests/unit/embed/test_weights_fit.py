@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, rankdata, spearmanr
 
-from tests.corpora import made_videos, write_corpus
+from tests.corpora import made_pairs, made_videos, write_corpus
 from vidvec import metrics
 from vidvec.cli import main
+from vidvec.data.splits import split_pairs
 from vidvec.embed import weights_fit as module
 from vidvec.embed.ablation import PairVectors
 from vidvec.embed.fusion import fuse, load_fusion
 from vidvec.embed.vectors import Vectors, VectorWriter
-from vidvec.embed.weights_fit import best_weights, fit_weights
+from vidvec.embed.weights_fit import FittedHere, best_weights, fit_weights, fitted_here
 from vidvec.errors import UsageError
 from vidvec.records import Pair
 
@@ -219,6 +220,40 @@ def test_the_command_fits_and_the_manifest_says_so(members, tmp_path, capsys):
     assert load_fusion(tmp_path / "fused").weights.tolist() == weights
     fuse([tmp_path.parent / each for each in folders], tmp_path / "plain", weights, 8)
     assert np.array_equal(Vectors(tmp_path / "fused").matrix, Vectors(tmp_path / "plain").matrix)
+
+
+def test_evaluate_warns_where_weights_were_fitted_on_the_pairs_that_are_measured(
+    members, tmp_path, capsys
+):
+    corpus, folders = members
+    fitted, plain = tmp_path / "fitted", tmp_path / "plain"
+    at = ["--corpus", str(corpus.path), "--split", "all"]
+    ran("fuse", *folders, "--out", str(plain), "--size", "8")
+    ran("fuse", *folders, "--out", str(fitted), "--size", "8", "--fit-weights", *at)
+    ran("compress", str(fitted), str(tmp_path / "small"), "--dtype", "int8")
+    facts = Vectors(fitted).manifest["made_by"]["weights_from"]
+    capsys.readouterr()
+    ran("evaluate", str(fitted), str(plain), "--json", *at)
+    said = capsys.readouterr()
+    assert "fitted: its weights were fitted on 120 of these pairs (--split all)" in said.err
+    assert f"on pairs left out {facts['spearman']:.4f}" in said.err
+    assert "plain" not in said.err
+    assert set(json.loads(said.out)) == {str(fitted), str(plain)}
+    ran("evaluate", str(tmp_path / "small"), *at)
+    assert "small: its weights were fitted on 120 of" in capsys.readouterr().err
+
+
+def test_weights_favour_the_pairs_that_they_were_fitted_on_and_no_others(tmp_path):
+    videos = made_videos(60)
+    corpus = write_corpus(tmp_path / "corpus", videos, made_pairs(videos, 200))
+    held = len(split_pairs(corpus.pairs(), "clean").validation)
+    facts = {"split": "clean", "fitted": True}
+    for split in ("clean", "published", "all"):
+        assert fitted_here({"weights_from": facts}, corpus, split) == FittedHere(
+            "clean", held, None
+        )
+    assert fitted_here({"weights_from": {**facts, "fitted": False}}, corpus, "all") is None
+    assert fitted_here({"made_of": [{"weights_from": facts}]}, corpus, "clean") is None
 
 
 @pytest.mark.parametrize(
