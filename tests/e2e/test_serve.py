@@ -67,8 +67,9 @@ def test_info_says_what_is_there(server):
 
 
 def test_health_and_readiness(server):
-    assert server.http.get("/healthz").json() == {"status": "ok"}
-    assert server.http.get("/readyz").json() == {"status": "ready", "videos": COUNT}
+    assert server.http.get("/healthz").json() == {"status": "ok", "shards": None}
+    ready = {"status": "ready", "videos": COUNT, "shards": None}
+    assert server.http.get("/readyz").json() == ready
 
 
 def test_words_are_looked_for_by_vectors(server, index, encoder):

@@ -37,10 +37,15 @@ OPERATIONS = [
     *[("POST", f"/api/v1/{each}") for each in ("search/upload", "embed/upload")],
     *[("GET", f"/api/v1/{each}") for each in ("video", "video/neighbours", "picture")],
     *[("GET", f"/api/v1/{each}") for each in ("facets", "groups", "pairs")],
+    *[("POST", f"/api/v1/shard/{each}") for each in ("search", "videos", "words", "facets")],
 ]
 # In a request that says nothing, nothing can be wrong.
 QUIET = [
-    ("GET", each) for each in ("/api/v1/info", "/api/v1/map", "/healthz", "/readyz", "/metrics")
+    ("GET", each)
+    for each in (
+        *("/api/v1/info", "/api/v1/map", "/healthz", "/readyz", "/metrics"),
+        "/api/v1/shard",
+    )
 ]
 
 
@@ -96,6 +101,7 @@ def test_every_path_is_described(described):
         *["/api/v1/info", "/api/v1/search", "/api/v1/search/upload", "/api/v1/similar"],
         *["/api/v1/embed", "/api/v1/embed/upload", "/api/v1/video", "/api/v1/video/neighbours"],
         *["/api/v1/picture", "/api/v1/facets", "/api/v1/groups", "/api/v1/pairs", "/api/v1/map"],
+        *[f"/api/v1/shard{each}" for each in ("", "/search", "/videos", "/words", "/facets")],
         *["/healthz", "/readyz", "/metrics"],
     }
     assert set(described["paths"]) == paths

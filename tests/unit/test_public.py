@@ -49,6 +49,7 @@ COMMANDS = {
         *["--tokenizer", "--pairs", "--tag-list", "--strict", "--workers"],
         *["--file-seconds", "--file-memory-mb"],
         *["--fetch", "--fetch-private", "--fetch-max-mb", "--fetch-seconds", "--keep", "--update"],
+        *["--on", "--on-workers", "--on-cpus", "--on-gpus", "--part-rows"],
     ],
     "reencode": [
         *["CORPUS", "--encoder", "--encoder-precision", "--size", "--mean", "--std", "--output"],
@@ -84,7 +85,10 @@ COMMANDS = {
         *["RECIPE", "CORPUS", "SEARCH", "--from", "--stages", "--trials", "--hours", "--workers"],
         *["--features", "--set", "--restart", "--json"],
     ],
-    "embed": ["CHECKPOINT", "CORPUS", "VECTORS", "--parts", "--backend", "--without", "--size"],
+    "embed": [
+        *["CHECKPOINT", "CORPUS", "VECTORS", "--parts", "--backend", "--without", "--size"],
+        *["--on", "--on-workers", "--on-cpus", "--on-gpus", "--part-rows"],
+    ],
     "evaluate": [
         *["VECTORS", "--corpus", "--split", "--without", "--ablation", "--backend", "--worst"],
         *["--json", "--scorecard", "--against", "--groups", "--copies", "--altered", "--positive"],
@@ -92,12 +96,12 @@ COMMANDS = {
     ],
     "fuse": [
         *["MEMBERS", "--out", "--weights", "--size", "--method", "--fit-weights", "--corpus"],
-        *["--split", "--report", "--html", "--json"],
+        *["--split", "--report", "--html", "--workers", "--on", "--json"],
     ],
     "soup": ["RUNS", "--out", "--corpus", "--split", "--greedy", "--json"],
     "compress": ["VECTORS", "OUT", "--size", "--dtype", "--json"],
     "index": [
-        *["VECTORS", "--corpus", "--kind", "--restart", "--to", "--shards", "--roll-back"],
+        *["VECTORS", "INTO", "--corpus", "--kind", "--restart", "--to", "--shards", "--roll-back"],
         "--json",
     ],
     "search": [
@@ -109,7 +113,10 @@ COMMANDS = {
     "calibrate": [
         *["VECTORS", "--corpus", "--pairs", "--positive", "--precision", "--split", "--json"]
     ],
-    "dedup": ["VECTORS", "--threshold", "--precision", "--corpus", "--csv", "--html", "--json"],
+    "dedup": [
+        *["VECTORS", "--threshold", "--precision", "--corpus", "--csv", "--html", "--workers"],
+        *["--on", "--parts", "--json"],
+    ],
     "map": [
         *["VECTORS", "--out", "--points", "--themes", "--method", "--corpus", "--seed", "--json"]
     ],
@@ -123,6 +130,8 @@ COMMANDS = {
         *["--strict", "--json"],
     ],
     "export-vectors": ["VECTORS", "OUT", "--to", "--corpus"],
+    "push": ["FOLDER", "URL"],
+    "pull": ["URL", "FOLDER"],
     "submit": ["SUBMISSION", "--vectors", "--data", "--check", "--strict"],
     "plan": ["--videos", "--gpus", "--cores", "--assume", "--set", "--json"],
     "run": ["PLAN", "--data", "--out", "--set", "--strict", "--dry-run"],

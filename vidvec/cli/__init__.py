@@ -6,7 +6,7 @@ import logging
 import sys
 from typing import Any
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from rich.text import Text
 
 from vidvec import __version__
@@ -23,6 +23,7 @@ from vidvec.cli import (
     index,
     interop,
     labels,
+    objects,
     plan,
     run,
     search,
@@ -34,13 +35,14 @@ from vidvec.cli import (
     tune,
     vectors,
 )
-from vidvec.cli.shared import err
+from vidvec.cli.shared import err, refuse_urls
 from vidvec.errors import VidvecError
 from vidvec.pipeline.child import bind_to_parent
 
 app = App(
     name="vidvec",
     version=__version__,
+    default_parameter=Parameter(validator=refuse_urls),
     suppress_keyboard_interrupt=False,  # what to do next is said below
     help="One vector per video: ingest, pretrain, finetune, embed, evaluate, fuse, search.",
 )
@@ -69,6 +71,8 @@ app.command(interop.map_videos, name="map")
 app.command(serve.serve)
 app.command(interop.import_vectors, name="import-vectors")
 app.command(interop.export_vectors, name="export-vectors")
+app.command(objects.push)
+app.command(objects.pull)
 app.command(submit.submit)
 app.command(plan.plan)
 app.command(run.run)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from vidvec.cli.cluster import to_cluster
-from vidvec.cli.shared import out, print_json, progress
+from vidvec.cli.shards import to_shards
+from vidvec.cli.shared import Location, Mirrored, out, print_json, progress
 from vidvec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,14 +30,15 @@ Kind = Literal[
 
 
 def index(
-    vectors: Path | None = None,
+    vectors: Mirrored | None = None,
+    into: Path | None = None,
     /,
     *,
-    corpus: Path | None = None,
+    corpus: Location | None = None,
     kind: Kind = "auto",
     restart: Annotated[bool, Parameter(negative="")] = False,
     to: str = "",
-    shards: int = 1,
+    shards: int | None = None,
     roll_back: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -44,6 +46,7 @@ def index(
 
     Args:
         vectors: Folder of vectors; the index lies inside.
+        into: With --shards, the folder that the shards and their file shards.toml come into.
         corpus: Has the videos' titles, tags and such; by default the one that was embedded.
         kind: How neighbours are found: exactly, from float32, float16 or int8 numbers, from signs
             alone (binary), or in lists of vectors, of which few are looked into (ivf-…); auto
@@ -52,7 +55,8 @@ def index(
         restart: Make the index anew; what was added or deleted while searching is lost.
         to: Put the vectors into a cluster instead, such as http://localhost:19530/vidvec, beside
             those that are searched there, and switch over when all are there.
-        shards: Among which the cluster spreads what is written.
+        shards: Spread the vectors over so many folders, each with an index, to be searched as one
+            (--index INTO/shards.toml); with --to, among how many shards the cluster does so.
         roll_back: With --to: have those vectors searched again that were before the last switch.
         as_json: Print JSON.
     """
@@ -66,13 +70,16 @@ def index(
             to,
             corpus=corpus,
             kind=kind,
-            shards=shards,
+            shards=shards or 1,
             rolls_back=roll_back,
             as_json=as_json,
         )
         return
     if vectors is None or roll_back:
         raise UsageError("give a folder of vectors; --roll-back goes with --to ADDRESS")
+    if into is not None or shards is not None:
+        to_shards(vectors, into, shards, corpus=corpus, kind=kind, restart=restart, as_json=as_json)
+        return
     with progress("index", transient=True) as update:
         report = build_index(vectors, corpus=corpus, kind=kind, progress=update, restart=restart)
     if as_json:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from rich.text import Text
 
-from vidvec.cli.shared import err, out, print_json, progress
+from vidvec.cli.shared import Location, Mirrored, err, out, print_json, progress
 
 if TYPE_CHECKING:
     from vidvec.search.find import Answer
 
 TextsOption = Annotated[list[str], Parameter(negative="")]
 Flag = Annotated[bool, Parameter(negative="")]
+# The exit status where hits were found, but not in all shards.
+INCOMPLETE = 3
 
 
 def search(
-    vectors: Path | None = None,
+    vectors: Mirrored | None = None,
     /,
     *,
     index: str = "",
@@ -36,7 +40,7 @@ def search(
     before: str = "",
     exact: Flag = False,
     explain: Flag = False,
-    corpus: Path | None = None,
+    corpus: Location | None = None,
     encoder: TextsOption = [],  # noqa: B006
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
@@ -48,7 +52,8 @@ def search(
         vectors: Folder of vectors; not needed with --index where the folder that the cluster was
             filled from is still in its place, or where ids or --words are looked for.
         index: Search in a cluster instead, such as http://localhost:19530/vidvec (vidvec index
-            --to).
+            --to), or in shards, by the file that lists them (vidvec index --shards). Where a shard
+            does not answer, the others do: the exit status is then 3.
         id: Video of the folder to look for neighbours of; may be given again, as all that follows
             but --title, --words, numbers and dates.
         title: Words to look for by their meaning.
@@ -72,6 +77,7 @@ def search(
     """
     from vidvec import console_search
     from vidvec.search.find import Question, find
+    from vidvec.search.sharded.layout import is_shards_file
     from vidvec.search.types import Filter
 
     asked = Filter(
@@ -103,14 +109,32 @@ def search(
         encoders=encoder,
     )
     score = "cosine" if words is None else "score"
+    if answer.missing is not None:
+        err.print(Text(answer.missing.sentence()), soft_wrap=True, highlight=False)
     if as_json:
-        print_json(_as_json(answer, score))
+        rows = _as_json(answer, score)
+        whole = {"hits": rows, "missing": _missing(answer)}
+        print_json(whole if is_shards_file(index) else rows)
+        _leave(answer)
         return
     if answer.in_memory:
         err.print("no index can be written there: every vector was compared")
     out.print(console_search.found(answer.videos, answer.hits, answer.why, score))
     if answer.left_out:
         out.print(f"{answer.left_out} videos that are gone from the source are left out")
+    _leave(answer)
+
+
+def _leave(answer: Answer) -> None:
+    """Ends with a status of its own where a shard's videos are missing."""
+    if answer.missing is not None:
+        sys.exit(INCOMPLETE)
+
+
+def _missing(answer: Answer) -> dict[str, Any] | None:
+    from dataclasses import asdict
+
+    return None if answer.missing is None else asdict(answer.missing)
 
 
 def _build(vectors: Path, corpus: Path | None) -> None:

@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vidvec.cli.shared import err, out, progress
+from vidvec.cli.shared import Mirrored, err, out, progress
 from vidvec.errors import UsageError
 
 
 def serve(
-    vectors: Path | None = None,
+    vectors: Mirrored | None = None,
     /,
     *,
     index: str = "",
@@ -33,8 +33,9 @@ def serve(
     Args:
         vectors: Folder of vectors; its index is made, or brought up to date, first. Not needed
             with --index where the folder that the cluster was filled from is in its place.
-        index: Search in a cluster instead, such as http://localhost:19530/vidvec. Without a folder
-            the server goes over to other vectors, and to their model, when the cluster does.
+        index: Search in a cluster instead, such as http://localhost:19530/vidvec, or in shards, by
+            the file that lists them (vidvec index --shards). Without a folder the server goes over
+            to other vectors, and to their model, when the cluster does.
         corpus: Where titles and pictures are; by default the one that was embedded.
         encoder: Where a frame encoder is that the corpus does not note, or that has moved, for
             files handed in: onnx:FILE, hf:FOLDER.
@@ -86,8 +87,22 @@ def _look(index: str, vectors: Path | None) -> None:
     """Says what is in a cluster, before anything is started."""
     from vidvec.search.cluster.engine import ClusterIndex
     from vidvec.search.cluster.folder import check_folder
+    from vidvec.search.sharded.layout import is_shards_file
 
+    if is_shards_file(index):
+        _look_at_shards(Path(index))
+        return
     with ClusterIndex.open(index) as opened:
         if vectors is not None:
             check_folder(vectors, opened.reader.held, index)
         err.print(f"{index}: {len(opened)} videos, index {opened.kind}", highlight=False)
+
+
+def _look_at_shards(file: Path) -> None:
+    from vidvec.search.sharded.engine import ShardedIndex
+
+    with ShardedIndex.open(file) as opened:
+        size = f"{len(opened)} videos in {len(opened.shards.all)} shards, index {opened.kind}"
+        err.print(f"{file}: {size}", highlight=False, soft_wrap=True)
+        if opened.missing is not None:
+            err.print(opened.missing.sentence(), highlight=False, soft_wrap=True, markup=False)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from vidvec.cli.bulk import Bulk
 from vidvec.cli.costs import Small
 from vidvec.cli.costs import show as show_costs
 from vidvec.cli.scorecard import Card
 from vidvec.cli.scorecard import show as show_card
-from vidvec.cli.shared import err, out, print_json, progress
+from vidvec.cli.shared import Location, err, out, print_json, progress
 from vidvec.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,14 +29,15 @@ WithoutOption = Annotated[
 
 def embed(
     checkpoint: Path,
-    corpus: Path,
-    vectors: Path,
+    corpus: Location,
+    vectors: Location,
     /,
     *,
     parts: Annotated[list[str], Parameter(negative="", consume_multiple=True)] = [],  # noqa: B006 - never changed
     backend: Literal["auto", "float32", "bf16", "int8"] = "auto",
     without: WithoutOption = [],  # noqa: B006 - never changed
     size: int | None = None,
+    bulk: Bulk = Bulk(),  # noqa: B008 - never changed
 ) -> None:
     """Turn every video of a corpus into a vector; started again, it carries on.
 
@@ -48,15 +51,20 @@ def embed(
         without: Read none of these of any video: frames, audio, title, speech, screen.
         size: Keep only the first so many numbers of each vector, brought to length 1: smaller
             vectors, which a model gives well that was trained with finetune.prefixes.
+        bulk: On a Ray cluster.
     """
     from vidvec import console
     from vidvec.data.corpus import Corpus
     from vidvec.embed.backend import backend_loss
-    from vidvec.embed.embedder import embed as run
+    from vidvec.embed.embedder import embed as here
+    from vidvec.pipeline.bulk.embed import bulk_embed
 
+    where = bulk.options()
+    run = here if where is None else partial(bulk_embed, bulk=where)
     with progress("embed") as update:
         count = run(
-            *(checkpoint, corpus, vectors, update),
+            *(checkpoint, corpus, vectors),
+            progress=update,
             parts=parts,
             backend=backend,
             without=without,
@@ -86,8 +94,8 @@ def _say_untrained(checkpoint: Path, size: int) -> None:
 
 
 def evaluate(
-    *vectors: Path,
-    corpus: Path | None = None,
+    *vectors: Location,
+    corpus: Location | None = None,
     split: Literal["clean", "balanced", "published", "all"] = "clean",
     without: WithoutOption = [],  # noqa: B006 - never changed
     ablation: Annotated[bool, Parameter(negative="")] = False,
@@ -120,6 +128,8 @@ def evaluate(
 
     from vidvec import console, console_search
 
+    if corpus is not None:
+        _warn_of_fitted(vectors, corpus, split)
     if card.asked:
         show_card(card, vectors, corpus, split, as_json)
         return
@@ -166,6 +176,29 @@ def _check_options(
         )
     if worst < 0 or (worst and len(made) < len(vectors)):
         raise UsageError(f"--worst {worst}: expected 1 or more, and folders of vectors alone")
+
+
+def _warn_of_fitted(paths: tuple[Path, ...], folder: Path, split: str) -> None:
+    """Says of which fusions the weights were fitted on the pairs that are measured on."""
+    from vidvec import storage
+    from vidvec.data.corpus import Corpus
+    from vidvec.embed.weights_fit import fitted_here
+
+    for path in paths:
+        if not (path / storage.MANIFEST).is_file():
+            continue
+        made_by = storage.read_json(path / storage.MANIFEST).get("made_by")
+        found = fitted_here(made_by, Corpus(folder), split) if made_by else None
+        if found is None:
+            continue
+        left_out = "" if found.spearman is None else f": on pairs left out {found.spearman:.4f}"
+        err.print(
+            f"{path}: its weights were fitted on {found.shared:,} of these pairs (--split "
+            f"{found.split}), which favours them here{left_out}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _evaluations(

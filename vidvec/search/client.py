@@ -8,20 +8,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidvec.errors import BadRecord, MissingExtraError, ServerError, UsageError
-from vidvec.search.types import Filter, IndexedVideo, Why
+from vidvec.errors import BadRecord, MissingExtraError, ServerError, UsageError, VidvecError
+from vidvec.search.found import (
+    FoundGroup,
+    FoundVideo,
+    ScoredPair,
+    ServerFacets,
+    ServerInfo,
+    read_hits,
+    read_missing,
+    read_video,
+)
+from vidvec.search.partial import Found
+from vidvec.search.types import Filter, IndexedVideo
 
 if TYPE_CHECKING:
     import httpx
+
+__all__ = ["Client", "FoundGroup", "FoundVideo", "ScoredPair", "ServerFacets", "ServerInfo"]
 
 Floats = NDArray[np.float32]
 
@@ -29,90 +42,6 @@ Floats = NDArray[np.float32]
 LONGEST_WAIT_SECONDS = 10.0
 _ASK_AGAIN = (429, 503)
 _OURS = ("unauthorised", "too-many-requests", "busy", "timed-out", "unreachable", "internal")
-
-
-@dataclass(frozen=True, slots=True)
-class FoundVideo:
-    """A video that was found.
-
-    Attributes:
-        video: What is known of it; its ``file`` is the server's matter, and empty.
-        pictures: How many pictures of it there are.
-        cosine: Of its vector and the query's; of words, how well they fit.
-        probability: That the two are similar; ``None`` where nothing was calibrated.
-        why: ``None`` where it was not asked for.
-    """
-
-    video: IndexedVideo
-    pictures: int
-    cosine: float
-    probability: float | None
-    why: Why | None
-
-    @property
-    def id(self) -> str:
-        """Of the video."""
-        return self.video.id
-
-
-@dataclass(frozen=True, slots=True)
-class FoundGroup:
-    """Near duplicates, the one that stands for all first, with their cosine to it."""
-
-    members: tuple[FoundVideo, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredPair:
-    """A scored pair; see ``vidvec.search.worst.WorstPair``."""
-
-    video_1: IndexedVideo
-    video_2: IndexedVideo
-    score: float
-    cosine: float
-    score_rank: float
-    cosine_rank: float
-    gap: float
-    why: Mapping[str, float] | None
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacets:
-    """What the videos that pass a filter have, by count: see ``SearchIndex.facets``."""
-
-    videos: int
-    tags: dict[str, int]
-    categories: dict[str, int]
-    languages: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class ServerInfo:
-    """What a server has.
-
-    Attributes:
-        name: Of the folder of vectors.
-        version: Of vidvec there.
-        videos: How many there are.
-        dimension: E.
-        kind: Of the index.
-        generation: Of the index.
-        model: What made the vectors; ``None`` where it is not there.
-        modalities: What it reads.
-        can: What the server can do: text, upload, why, probability, map, pairs, groups, pictures.
-        limits: k, upload_bytes, text_chars.
-    """
-
-    name: str
-    version: str
-    videos: int
-    dimension: int
-    kind: str
-    generation: int
-    model: str | None
-    modalities: tuple[str, ...]
-    can: dict[str, bool]
-    limits: dict[str, int]
 
 
 class Client:
@@ -173,7 +102,7 @@ class Client:
         filter: Filter = Filter(),  # noqa: A002, B008 - the search's word for it; frozen
         explain: bool = False,
         words: bool = False,
-    ) -> list[FoundVideo]:
+    ) -> Found[FoundVideo]:
         """Videos that are like words, like other videos, or like both, best first.
 
         Args:
@@ -184,6 +113,10 @@ class Client:
             filter: Which videos may be found.
             explain: Say why each was found.
             words: Look for the words in titles, not by vectors.
+
+        Returns:
+            What was found; its ``missing`` says which shards did not answer, where the server
+            searches some.
 
         Raises:
             UsageError: The server cannot use the request; its message says why.
@@ -199,7 +132,7 @@ class Client:
         }
         if text is not None:
             body["text"] = text
-        return _hits(self._post("/api/v1/search", body)["hits"])
+        return _found(self._post("/api/v1/search", body))
 
     def search_file(
         self,
@@ -209,7 +142,7 @@ class Client:
         k: int = 20,
         filter: Filter = Filter(),  # noqa: A002, B008
         explain: bool = False,
-    ) -> list[FoundVideo]:
+    ) -> Found[FoundVideo]:
         """Videos that are like a video file or a picture, and like words where there are some.
 
         Raises:
@@ -224,7 +157,7 @@ class Client:
             "filter": json.dumps(asdict(filter)),
             "explain": str(explain).lower(),
         }
-        return _hits(self._upload("/api/v1/search/upload", file, form)["hits"])
+        return _found(self._upload("/api/v1/search/upload", file, form))
 
     def similar(
         self,
@@ -232,11 +165,12 @@ class Client:
         *,
         k: int = 20,
         filter: Filter = Filter(),  # noqa: A002, B008
-    ) -> dict[str, list[FoundVideo]]:
+    ) -> dict[str, Found[FoundVideo]]:
         """The neighbours of each of these videos, itself left out."""
         body = {"ids": list(ids), "k": k, "filter": asdict(filter)}
-        found = self._post("/api/v1/similar", body)["results"]
-        return {each["id"]: _hits(each["hits"]) for each in found}
+        found = self._post("/api/v1/similar", body)
+        missing = found["missing"]
+        return {each["id"]: read_hits(each["hits"], missing) for each in found["results"]}
 
     def embed(self, texts: Sequence[str]) -> Floats:
         """(n, E) float32 unit vectors of texts, as of videos with these titles alone."""
@@ -254,12 +188,11 @@ class Client:
 
     def video(self, video_id: str) -> IndexedVideo:
         """What is known of a video."""
-        return _video(self._get("/api/v1/video", id=video_id))
+        return read_video(self._get("/api/v1/video", id=video_id))
 
-    def neighbours(self, video_id: str, *, k: int = 20, explain: bool = False) -> list[FoundVideo]:
+    def neighbours(self, video_id: str, *, k: int = 20, explain: bool = False) -> Found[FoundVideo]:
         """The videos nearest to a video, itself left out."""
-        found = self._get("/api/v1/video/neighbours", id=video_id, k=k, explain=explain)
-        return _hits(found["hits"])
+        return _found(self._get("/api/v1/video/neighbours", id=video_id, k=k, explain=explain))
 
     def picture(self, video_id: str, number: int = 0) -> bytes:
         """A JPEG picture of a video, in time order from 0 on."""
@@ -275,18 +208,18 @@ class Client:
             name: {each["value"]: each["count"] for each in found[name]}
             for name in ("tags", "categories", "languages")
         }
-        return ServerFacets(found["videos"], **counts)
+        return ServerFacets(found["videos"], **counts, missing=read_missing(found["missing"]))
 
     def groups(self, threshold: float | None = None) -> Iterator[FoundGroup]:
         """Groups of near duplicates, largest first, page by page."""
         asked = {} if threshold is None else {"threshold": threshold}
         for each in self._pages("/api/v1/groups", "groups", 50, **asked):
-            yield FoundGroup(tuple(_hits(each["members"])))
+            yield FoundGroup(tuple(read_hits(each["members"])))
 
     def pairs(self, split: str = "clean", *, explain: bool = False) -> Iterator[ScoredPair]:
         """Scored pairs, those first on which cosine and score disagree most, page by page."""
         for each in self._pages("/api/v1/pairs", "pairs", 50, split=split, explain=explain):
-            videos = {name: _video(each[name]) for name in ("video_1", "video_2")}
+            videos = {name: read_video(each[name]) for name in ("video_1", "video_2")}
             yield ScoredPair(**{**each, **videos})
 
     def map(self) -> dict[str, Any]:
@@ -331,8 +264,13 @@ class Client:
             left -= 1
             for _, opened in request.get("files", {}).values():
                 opened.seek(0)
-        _check(response)
+        _check(response, self._refused)
         return response
+
+    @staticmethod
+    def _refused(code: str, said: str, status: int) -> VidvecError:
+        """The error of a request that the server does not answer."""
+        return ServerError(code, said, status) if code in _OURS else UsageError(said)
 
 
 @contextmanager
@@ -345,7 +283,7 @@ def _opened(file: Path) -> Iterator[Any]:
         yield opened
 
 
-def _check(response: httpx.Response) -> None:
+def _check(response: httpx.Response, refused: Callable[[str, str, int], VidvecError]) -> None:
     """Raises the server's error as one of ours."""
     if response.is_success:
         return
@@ -363,9 +301,7 @@ def _check(response: httpx.Response) -> None:
         reason, _, detail = message.partition(": ")
         raise BadRecord(reason, detail)
     said = f"{message}: {hint}" if hint else message
-    if code in _OURS:
-        raise ServerError(code, said, response.status_code)
-    raise UsageError(said)
+    raise refused(code, said, response.status_code)
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:
@@ -373,21 +309,5 @@ def _json(response: httpx.Response) -> dict[str, Any]:
     return found
 
 
-_KNOWN = ("id", "title", "category", "language", "duration_seconds", "date")
-
-
-def _video(found: Mapping[str, Any]) -> IndexedVideo:
-    return IndexedVideo(**{name: found[name] for name in _KNOWN}, tags=tuple(found["tags"]))
-
-
-def _hits(found: Sequence[Mapping[str, Any]]) -> list[FoundVideo]:
-    return [
-        FoundVideo(
-            _video(each),
-            each["pictures"],
-            each["cosine"],
-            each["probability"],
-            None if each["why"] is None else Why(each["why"]["alone"], each["why"]["lost"]),
-        )
-        for each in found
-    ]
+def _found(answer: Mapping[str, Any]) -> Found[FoundVideo]:
+    return read_hits(answer["hits"], answer["missing"])

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count as count_up
 from pathlib import Path
+from typing import Self
 
 import faiss
 import numpy as np
@@ -67,7 +68,7 @@ class SearchIndex:
             self._view = load(path / INDEX, store, source)
 
     @classmethod
-    def open(cls, path: Path, *, writable: bool = False, threads: int = 1) -> SearchIndex:
+    def open(cls, path: Path, *, writable: bool = False, threads: int = 1) -> Self:
         """Opens the index of a folder of vectors.
 
         Args:

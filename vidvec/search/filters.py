@@ -10,6 +10,7 @@ from itertools import product
 
 from vidvec.data.dates import iso_date
 from vidvec.errors import BadRecord, UsageError
+from vidvec.search.partial import Missing
 from vidvec.search.types import Filter
 
 # SQLite takes at most 32,766 values in one statement.
@@ -24,12 +25,14 @@ class Facets:
         videos: How many pass.
         tags, categories, languages: Value and number of videos with it; videos without one are
             not counted.
+        missing: Shards whose videos were not counted; ``None``: none.
     """
 
     videos: int
     tags: tuple[tuple[str, int], ...]
     categories: tuple[tuple[str, int], ...]
     languages: tuple[tuple[str, int], ...]
+    missing: Missing | None = None
 
 
 def moment(date: str) -> int | None:
@@ -123,7 +126,9 @@ def count(connection: sqlite3.Connection, asked: Filter, top: int) -> Facets:
         ).fetchall()
         found.append([(value, int(n)) for value, n in counted])
     tags = _named(connection, found[0], top)
-    return Facets(int(total), *(tuple(most_frequent(each, top)) for each in (tags, *found[1:])))
+    counts = (tuple(most_frequent(each, top)) for each in (tags, *found[1:]))
+    tag_counts, categories, languages = counts
+    return Facets(int(total), tag_counts, categories, languages)
 
 
 def _named(

@@ -28,7 +28,11 @@ from vidvec.search.folding import INDEX
 from vidvec.search.in_memory import InMemoryIndex, indexed
 from vidvec.search.index import corpus_of, gone_ids
 from vidvec.search.interface import Index
+from vidvec.search.partial import Missing, noted
 from vidvec.search.query import QueryEncoder, check_text, like_and_unlike
+from vidvec.search.sharded.engine import ShardedIndex
+from vidvec.search.sharded.folder_of import folder_of_shards
+from vidvec.search.sharded.layout import is_shards_file
 from vidvec.search.types import Filter, Hit, IndexedVideo, Why
 
 # What an operating system says of a folder in which nothing can be written.
@@ -76,6 +80,7 @@ class Answer:
         why: One for each hit; ``None``: not asked for.
         left_out: How many videos were passed over because they are gone from the source.
         in_memory: Whether every vector was compared in memory, for want of an index.
+        missing: Shards that did not answer; ``None``: none.
     """
 
     hits: list[Hit]
@@ -83,6 +88,7 @@ class Answer:
     why: list[Why] | None
     left_out: int
     in_memory: bool
+    missing: Missing | None = None
 
 
 def find(
@@ -97,23 +103,26 @@ def find(
     """Looks for something in a folder of vectors.
 
     Args:
-        vectors: The folder; ``None``, with an address of an index: the one that it was filled from.
+        vectors: The folder; ``None``, with an index elsewhere: the one that it was filled from.
         question: What to look for.
         build: Makes the folder's index where there is none; called when all else is known to be
             well. Where nothing can be written there, every vector is compared in memory instead.
-        index: Address of a cluster that is searched instead of the folder's own index.
+        index: Address of a cluster, or file of shards, that is searched instead of the folder's
+            own index.
         corpus: Where titles and such are; ``None``: as the index or the vectors say.
         encoders: See ``QueryEncoder.load``.
 
     Raises:
         UsageError: The question or the folder cannot be used; see the functions that this calls.
         BadRecord: A file cannot be read.
+        ServerError: Nothing of the index elsewhere answers.
     """
     asked = check_question(question)
     with ExitStack() as stack:
+        notes = stack.enter_context(noted())
         held: Index | Vectors
         if index:
-            held, vectors = _in_cluster(index, vectors, stack)
+            held, vectors = _elsewhere(index, vectors, stack)
         elif vectors is None:
             raise UsageError("give a folder of vectors, or the address of an index")
         elif (vectors / INDEX).is_dir():
@@ -136,14 +145,18 @@ def find(
         videos = {video.id: video for video in opened.videos(ids)}
     if corpus is not None and shown is not None:
         videos |= {each: indexed(shown.video(shown.row(each))) for each in ids if each in shown}
-    return Answer(hits, videos, why, len(gone), isinstance(opened, InMemoryIndex))
+    in_memory = isinstance(opened, InMemoryIndex)
+    return Answer(hits, videos, why, len(gone), in_memory, notes.missing)
 
 
-def _in_cluster(index: str, vectors: Path | None, stack: ExitStack) -> tuple[ClusterIndex, Path]:
-    """An opened index in a cluster, and the folder that says what made its vectors."""
+def _elsewhere(index: str, vectors: Path | None, stack: ExitStack) -> tuple[Index, Path]:
+    """An opened index that is no folder's own, and the folder that says what made its vectors."""
+    scratch = Path(stack.enter_context(TemporaryDirectory(prefix="vidvec-")))
+    if is_shards_file(index):
+        shards = stack.enter_context(ShardedIndex.open(Path(index)))
+        return shards, folder_of_shards(shards, vectors, scratch)
     opened = stack.enter_context(ClusterIndex.open(index))
     if vectors is None:
-        scratch = Path(stack.enter_context(TemporaryDirectory(prefix="vidvec-")))
         return opened, folder_of(opened.reader.held, scratch)
     check_folder(vectors, opened.reader.held, index)
     return opened, vectors
@@ -269,7 +282,9 @@ def check_ids(ids: Iterable[str], held: Index | Vectors, vectors: Path) -> None:
     """
     for video in ids:
         if not _is_text(video) or video not in held:
-            many = isinstance(held, ClusterIndex) and len(held) > _MOST_IDS
+            # Reading all ids from elsewhere takes long, and every shard.
+            many = isinstance(held, ShardedIndex)
+            many = many or (isinstance(held, ClusterIndex) and len(held) > _MOST_IDS)
             near = [] if many else nearest_ids(video, held.ids)
             hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
             raise UsageError(f"no vector for video {video!r} in {vectors}{hint}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Index(Protocol):
-    """``SearchIndex`` of a folder, and ``ClusterIndex`` of a cluster; see there."""
+    """``SearchIndex`` of a folder, ``ClusterIndex`` of a cluster, ``ShardedIndex`` of several."""
 
     @property
     def dimension(self) -> int:
@@ -86,15 +86,21 @@ def open_index(place: Path | str, *, writable: bool = False, threads: int = 1) -
     """Opens an index: of a folder of vectors by its path, of a cluster by its address.
 
     Args:
-        place: A folder, or ``http://HOST:PORT/NAME``.
+        place: A folder, ``http://HOST:PORT/NAME``, or a file that lists shards, ``….toml``.
         writable: ``add`` and ``delete`` will be called.
         threads: CPU threads that one search takes here; a cluster has its own.
 
     Raises:
         UsageError, FormatError: See ``SearchIndex.open``.
-        UsageError, ServerError: See ``ClusterIndex.open``.
+        UsageError, ServerError: See ``ClusterIndex.open``, ``ShardedIndex.open``.
     """
     from vidvec.search.cluster.address import is_address
+    from vidvec.search.sharded.layout import is_shards_file
+
+    if is_shards_file(place):
+        from vidvec.search.sharded.engine import ShardedIndex
+
+        return ShardedIndex.open(Path(place), writable=writable, threads=threads)
 
     if is_address(str(place)):
         from vidvec.search.cluster.engine import ClusterIndex

@@ -10,14 +10,14 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidvec.errors import BadRecord, UsageError
 from vidvec.search.cluster.address import parse
-from vidvec.search.cluster.connection import connect
+from vidvec.search.cluster.connection import SECONDS, connect
 from vidvec.search.cluster.ranking import ClusterSearch, check
 from vidvec.search.cluster.reader import CHUNK, Reader
 from vidvec.search.cluster.rows import KNOWN, by_ids, expression, known, record, refusal
@@ -54,7 +54,7 @@ class ClusterIndex:
         self._take_in()
 
     @classmethod
-    def open(cls, address: str, *, pinned: bool = False) -> ClusterIndex:
+    def open(cls, address: str, *, pinned: bool = False, seconds: float = SECONDS) -> Self:
         """Opens a name in a cluster.
 
         Args:
@@ -62,6 +62,7 @@ class ClusterIndex:
             pinned: Stay with the generation that is searched at first, which is there until the
                 one after the next is; ``reader.newer`` tells that there is another. For who
                 encodes queries: another generation may want another model.
+            seconds: Of one call, at most.
 
         Raises:
             UsageError: It is no address, or nothing is there.
@@ -70,7 +71,7 @@ class ClusterIndex:
             MissingExtraError: The extra ``cluster`` is not installed.
         """
         place = parse(address)
-        client = connect(place)
+        client = connect(place, seconds)
         try:
             return cls(Reader(place, client, pinned=pinned))
         except BaseException:
@@ -227,7 +228,8 @@ class ClusterIndex:
             counts[1].update([video.category] if video.category else [])
             counts[2].update([video.language] if video.language else [])
         scale = max(1.0, total / max(1, seen))
-        facets = Facets(total, *(_scaled(count, scale, top) for count in counts))
+        tags, categories, languages = (_scaled(each, scale, top) for each in counts)
+        facets = Facets(total, tags, categories, languages)
         with self._lock:
             self._facets[key] = facets
             while len(self._facets) > KEPT_FACETS:

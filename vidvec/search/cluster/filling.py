@@ -45,7 +45,8 @@ class FillReport:
         written: Whether anything was; not where the collection was there and is searched.
         resumed: Videos that a stopped run had put there.
         gone: Vectors whose videos are gone from the corpus: left out.
-        refused: Why vectors were left out, and how many for each reason.
+        refused: Why vectors were left out, and how many for each reason; empty where nothing was
+            written.
         named: Ids of some of them.
         previous: The collection that a roll back would have searched again; ``None``: none.
         seconds: How long it took.
@@ -143,7 +144,6 @@ class _Filling:
     def run(self, collection: str, kind: str, shards: int) -> FillReport:
         """Fills, checks, switches."""
         client, place = self._client, self._address
-        wanted = self._facts(collection, kind)
         with told(place):
             there = client.has_collection(place.name)
             searched = generations.target(client, place, place.name)
@@ -151,10 +151,16 @@ class _Filling:
             raise UsageError(
                 f"{place.name} is a collection of its own in {place.url}: take another name"
             )
+        # Its name is drawn from all that goes into it: one that is there says what this would be.
+        with told(place):
+            begun = client.has_collection(collection)
+        wanted = (
+            generations.read(client, place, collection) if begun else self._facts(collection, kind)
+        )
         if searched == collection:
             return self._report(wanted, written=False, resumed=0)
-        with told(place):
-            if not client.has_collection(collection):
+        if not begun:
+            with told(place):
                 self._create(wanted, shards)
         generations.load(client, place, collection)
         resumed = self._upload(collection)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from vidvec.errors import UsageError
 from vidvec.search.cluster.reader import MOST_ROWS, Reader
-from vidvec.search.neighbours import unit
 from vidvec.search.types import Hit
 
 # Candidates beyond those that are asked for: see ``ranking.SPARE``; more where the cluster
@@ -109,8 +108,11 @@ def rank(query: NDArray[np.float32], found: Sequence[Any]) -> Ranking:
     """
     if not len(found) or not query.any():
         return Ranking([], 0, 0.0)
+    # They have length 1 there. Equal vectors must give equal bits, for ties, here and in a folder's
+    # index: see ``ranking.Search``.
     vectors = np.array([row["entity"]["vector"] for row in found], np.float32)
-    cosines = (unit(vectors) @ query).tolist()
+    [made] = np.einsum("qe,qme->qm", query[None], vectors[None])
+    cosines = np.clip(made, -1, 1).tolist()
     there = np.any(vectors != 0, axis=1).tolist()
     rows = zip(found, cosines, there, strict=True)
     hits = [Hit(str(row["id"]), cosine) for row, cosine, findable in rows if findable]

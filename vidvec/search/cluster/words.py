@@ -35,7 +35,14 @@ def split(text: str) -> list[str]:
 
 
 def find_words(
-    text: str, k: int, condition: str, *, titles: Titles, count: Count, mean_tokens: float
+    text: str,
+    k: int,
+    condition: str,
+    *,
+    titles: Titles,
+    count: Count,
+    mean_tokens: float,
+    rarities: Sequence[float] | None = None,
 ) -> list[Hit]:
     """Videos whose titles have every one of the words; see ``vidvec.search.text.find_words``.
 
@@ -46,6 +53,7 @@ def find_words(
         titles: Reads titles.
         count: Counts videos that fulfil a condition.
         mean_tokens: Groups of three letters that a title has on average.
+        rarities: Of the words with three characters and more; ``None``: as they are counted here.
 
     Raises:
         UsageError: The words cannot be looked for, or k is below 1.
@@ -63,8 +71,8 @@ def find_words(
         letters = sum(map(len, words))
         hits = [Hit(video, letters / len(title)) for video, title, _ in found]
     else:
-        rare = _rarities(long, titles, count)
-        hits = [Hit(video, _bm25(small, long, rare, mean_tokens)) for video, _, small in found]
+        rare = _rarities(long, titles, count) if rarities is None else rarities
+        hits = [Hit(video, bm25(small, long, rare, mean_tokens)) for video, _, small in found]
     return sorted(hits, key=lambda hit: (-hit.cosine, hit.id))[:k]
 
 
@@ -78,24 +86,46 @@ def _rarities(words: Sequence[str], titles: Titles, count: Count) -> list[float]
     """Each word's inverse document frequency."""
     total = count("")
     found = []
-    for word in words:
-        candidates = titles(having(word), MOST_TITLES + 1)
-        having_it = read = 0
-        for _, title in candidates:
-            read += 1
-            having_it += word in folded(title)
-        if read > MOST_TITLES:  # nearly all that have its pairs have the word
-            having_it = count(having(word))
+    for having_it in having_counts(words, titles, count):
         idf = math.log((total - having_it + 0.5) / (having_it + 0.5))
         found.append(idf if idf > 0 else LEAST_IDF)
     return found
 
 
-def _bm25(title: str, words: Sequence[str], rare: Sequence[float], mean_tokens: float) -> float:
+def having_counts(words: Sequence[str], titles: Titles, count: Count) -> list[int]:
+    """How many titles have each of the words; ``titles`` and ``count`` as in ``find_words``."""
+    found = []
+    for word in words:
+        having_it = read = 0
+        for _, title in titles(having(word), MOST_TITLES + 1):
+            read += 1
+            having_it += word in folded(title)
+        # Nearly all that have its pairs have the word.
+        found.append(count(having(word)) if read > MOST_TITLES else having_it)
+    return found
+
+
+def bm25(title: str, words: Sequence[str], rare: Sequence[float], mean_tokens: float) -> float:
+    """SQLite's score of a title in small letters, its sign turned.
+
+    Args:
+        title: In small letters (``folded``), which has all of the words.
+        words: Likewise, of three characters or more.
+        rare: Their inverse document frequencies.
+        mean_tokens: Groups of three letters that a title has on average.
+    """
     length = max(0, len(title) - 2)
     scale = K1 * (1 - B + B * length / mean_tokens) if mean_tokens else K1
     score = 0.0
     for word, idf in zip(words, rare, strict=True):
-        often = sum(title.startswith(word, at) for at in range(length))
+        often = _often(title, word)
         score += idf * often * (K1 + 1) / (often + scale)
     return score
+
+
+def _often(title: str, word: str) -> int:
+    """How often a title has a word, with those that overlap."""
+    found, at = 0, title.find(word)
+    while at >= 0:
+        found, at = found + 1, title.find(word, at + 1)
+    return found

@@ -6,6 +6,7 @@ import { button, fill, h, keepingFocus, say } from "./dom.js";
 import { filmStrip, playsOn } from "./film.js";
 import { chip, filterChips, filterPanel } from "./filters.js";
 import { number, size, t } from "./i18n.js";
+import { missingNote, missingText } from "./missing.js";
 import { picturesFrom, picturesOf } from "./pictures.js";
 import * as q from "./query.js";
 import { go, link, restoreScroll } from "./router.js";
@@ -132,7 +133,7 @@ class SearchView {
       h("li", null, h("a", { class: "tag", dir: "auto", href: link("search", { ...q.writeQuery(this.query), text: value }) }, value)));
     const info = this.context.info;
     const hint = t(info.can.upload ? "start.hint" : "start.hint.text", { n: info.videos });
-    fill(this.results, note(t("start.title"), hint,
+    fill(this.results, missingNote(facets?.missing), note(t("start.title"), hint,
       q.filters(this.query) ? h("p", { class: "soft" }, t("start.filter")) : null,
       tags.length ? h("p", { class: "soft" }, t("start.tags")) : null,
       tags.length ? h("ul", { class: "tags" }, tags) : null));
@@ -194,9 +195,10 @@ class SearchView {
     try {
       const answer = await this.ask(query, file, signal);
       if (signal.aborted) return;
-      this.keep(query, answer);
+      // What is missing may be back when it is asked for again.
+      if (!answer.missing) this.keep(query, answer);
       this.drawHits(answer, file);
-      say(t("found", { n: answer.hits.length }));
+      say(`${t("found", { n: answer.hits.length })} ${missingText(answer.missing)}`.trim());
       this.explain(answer, signal);
     } catch (error) {
       // What comes in its place is on its way already.
@@ -244,7 +246,7 @@ class SearchView {
     if (!answer.hits.length) {
       const hint = t(q.filters(query) ? "none.filter" : query.words ? "none.words" : "none.hint");
       const clear = () => this.open({ ...query, filter: q.readQuery(new URLSearchParams()).filter });
-      fill(this.results, note(t("none.title"), hint, q.filters(query) ? button(t("none.clear"), clear) : null));
+      fill(this.results, missingNote(answer.missing), note(t("none.title"), hint, q.filters(query) ? button(t("none.clear"), clear) : null));
       return;
     }
     const options = {
@@ -257,7 +259,7 @@ class SearchView {
     };
     const cards = answer.hits.map((hit) => h("li", null, videoCard(hit, options)));
     keepingFocus(this.results, () =>
-      fill(this.results, this.headOf(answer), h("ol", { class: "cards" }, cards), this.moreButton(answer)));
+      fill(this.results, missingNote(answer.missing), this.headOf(answer), h("ol", { class: "cards" }, cards), this.moreButton(answer)));
   }
 
   drawFile(pictures) {

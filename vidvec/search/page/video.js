@@ -5,6 +5,7 @@ import { factsOf, tagList, titleOf, titleText, videoCard } from "./card.js";
 import { button, fill, h, say } from "./dom.js";
 import { filmStrip } from "./film.js";
 import { duration, languageName, number, t } from "./i18n.js";
+import { missingNote, missingText } from "./missing.js";
 import { picturesOf } from "./pictures.js";
 import { go, link, restoreScroll } from "./router.js";
 import { loading, showFailure } from "./states.js";
@@ -71,17 +72,17 @@ export function createVideo(context) {
   async function drawNeighbours(place, video, signal) {
     const explain = context.info.can.why;
     try {
-      const { hits } = await getNeighbours(video.id, NEIGHBOURS, explain, signal);
+      const { hits, missing } = await getNeighbours(video.id, NEIGHBOURS, explain, signal);
       if (signal.aborted) return;
       const options = {
         onTag: (tag) => go(link("search", { like: [video.id], tag: [tag] })),
         onLike: (other) => go(link("search", { like: [video.id, other.id] })),
         onUnlike: (other) => go(link("search", { like: [video.id], unlike: [other.id] })),
       };
-      fill(place, hits.length
+      fill(place, missingNote(missing), hits.length
         ? h("ol", { class: "cards" }, hits.map((hit) => h("li", null, videoCard(hit, options))))
         : h("p", { class: "soft" }, t("video.alone")));
-      say(t("found", { n: hits.length }));
+      say(`${t("found", { n: hits.length })} ${missingText(missing)}`.trim());
     } catch (error) {
       showFailure(place, error, () => context.reload());
     }

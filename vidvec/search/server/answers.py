@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vidvec.config import Modality
+from vidvec.search.partial import Missing
 from vidvec.search.types import IndexedVideo, Why
 
 _VIDEO = {
@@ -20,7 +22,19 @@ _VIDEO = {
     "pictures": 8,
 }
 _WHY = {"alone": {"title": 0.7, "frames": 0.6}, "lost": {"title": 0.2, "frames": 0.1}}
-_HIT = {**_VIDEO, "cosine": 0.83, "probability": 0.91, "why": _WHY}
+_MISSING: dict[str, Any] = {
+    "shards": [
+        {
+            "name": "shard-2",
+            "reason": "timed-out",
+            "why": "no answer within 5 s",
+            "videos": 250_000,
+        }
+    ],
+    "of": 4,
+    "share": 0.25,
+}
+_HIT: dict[str, Any] = {**_VIDEO, "cosine": 0.83, "probability": 0.91, "why": _WHY}
 
 
 def example(**value: Any) -> ConfigDict:
@@ -82,14 +96,47 @@ class HitAnswer(VideoAnswer):
     why: WhyAnswer | None
 
 
+class MissingShardAnswer(BaseModel):
+    """A shard that did not answer."""
+
+    name: str
+    reason: str = Field(description="unreachable, timed-out, damaged, other-vectors or failed.")
+    why: str = Field(description="A sentence for people.")
+    videos: int | None = Field(description="How many it had; null where it never said.")
+
+
+class MissingAnswer(BaseModel):
+    """What an answer lacks of an index that is made of shards."""
+
+    model_config = example(**_MISSING)
+
+    shards: list[MissingShardAnswer]
+    of: int = Field(description="How many shards there are.")
+    share: float | None = Field(description="Of all videos; null where it is not known.")
+
+
+_MissingField = Annotated[
+    MissingAnswer | None,
+    Field(description="Shards that did not answer; null where the answer is complete."),
+]
+
+
 class HitsAnswer(BaseModel):
     """What was found."""
 
-    model_config = example(hits=[_HIT], took_ms=3.2, generation=7)
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"hits": [_HIT], "took_ms": 3.2, "generation": 7, "missing": None},
+                {"hits": [_HIT], "took_ms": 3.2, "generation": 8, "missing": _MISSING},
+            ]
+        }
+    )
 
     hits: list[HitAnswer]
     took_ms: float = Field(description="Milliseconds that it took.")
     generation: int = Field(description="Of the index: grows with every change of it.")
+    missing: _MissingField = None
 
 
 class QueryAnswer(BaseModel):
@@ -106,6 +153,7 @@ class UploadAnswer(HitsAnswer):
         hits=[_HIT],
         took_ms=312.5,
         generation=7,
+        missing=None,
         query={"duration_seconds": 12.5, "pictures": ["data:image/jpeg;base64,/9j/4AAQ…"]},
     )
 
@@ -122,11 +170,14 @@ class SimilarOne(BaseModel):
 class SimilarAnswer(BaseModel):
     """Neighbours of several videos."""
 
-    model_config = example(results=[{"id": "1004", "hits": [_HIT]}], took_ms=3.2, generation=7)
+    model_config = example(
+        results=[{"id": "1004", "hits": [_HIT]}], took_ms=3.2, generation=7, missing=None
+    )
 
     results: list[SimilarOne]
     took_ms: float
     generation: int
+    missing: _MissingField = None
 
 
 class EmbedAnswer(BaseModel):
@@ -153,12 +204,14 @@ class FacetsAnswer(BaseModel):
         tags=[{"value": "sea", "count": 12}],
         categories=[{"value": "animals", "count": 9}],
         languages=[{"value": "en", "count": 30}],
+        missing=None,
     )
 
     videos: int = Field(description="How many pass.")
     tags: list[FacetValue]
     categories: list[FacetValue]
     languages: list[FacetValue]
+    missing: _MissingField = None
 
 
 class GroupAnswer(BaseModel):
@@ -281,21 +334,34 @@ class InfoAnswer(BaseModel):
     limits: LimitsAnswer
 
 
+class ShardsAnswer(BaseModel):
+    """How many shards answer."""
+
+    answering: int
+    all: int
+
+
 class HealthAnswer(BaseModel):
     """The process answers."""
 
-    model_config = example(status="ok")
+    model_config = example(status="ok", shards=None)
 
     status: str
+    shards: ShardsAnswer | None = Field(
+        None, description="Null where the index is not made of shards."
+    )
 
 
 class ReadyAnswer(BaseModel):
     """All is loaded."""
 
-    model_config = example(status="ready", videos=796)
+    model_config = example(status="ready", videos=796, shards={"answering": 4, "all": 4})
 
-    status: str
+    status: str = Field(description="ready, or incomplete where a shard does not answer.")
     videos: int
+    shards: ShardsAnswer | None = Field(
+        None, description="Null where the index is not made of shards."
+    )
 
 
 def video_answer(video: IndexedVideo, pictures: int) -> VideoAnswer:
@@ -315,6 +381,14 @@ def video_facts(video: IndexedVideo, pictures: int) -> dict[str, Any]:
         "date": video.date,
         "pictures": pictures,
     }
+
+
+def missing_answer(missing: Missing | None) -> MissingAnswer | None:
+    """What an answer lacks."""
+    if missing is None:
+        return None
+    shards = [MissingShardAnswer(**asdict(one)) for one in missing.shards]
+    return MissingAnswer(shards=shards, of=missing.of, share=missing.share)
 
 
 def why_answer(why: Why) -> WhyAnswer:

@@ -18,7 +18,7 @@ from vidvec.search.server.config import ServerConfig
 from vidvec.search.server.limits import RateLimiter
 from vidvec.search.server.metrics import Metrics
 from vidvec.search.server.middleware import Guard, Observe
-from vidvec.search.server.routes import browse, page, search, system, uploads, videos
+from vidvec.search.server.routes import browse, page, search, shards, system, uploads, videos
 from vidvec.search.server.state import State
 
 LOG = logging.getLogger("vidvec.server")
@@ -71,7 +71,7 @@ def create_app(config: ServerConfig) -> FastAPI:
         redirect_slashes=False,
     )
     failures.install(app)
-    for module in (search, uploads, videos, browse, system):
+    for module in (search, uploads, videos, browse, shards, system):
         app.include_router(module.router)
     page.install(app)
     # The last is the outermost.

@@ -16,6 +16,10 @@ LogFormat = Literal["json", "text"]
 MOST_HITS = 100
 MOST_IDS = 100
 MOST_TEXTS = 256
+# Of one request of another server that has this one for a shard.
+SHARD_BATCH = 32
+SHARD_IDS = 1_000
+SHARD_HITS = 16_384
 # A body that is no upload.
 BODY_BYTES = 2 * 2**20
 MEGABYTE = 2**20

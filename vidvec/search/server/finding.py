@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vidvec.errors import UsageError
 from vidvec.search.explain import explain
+from vidvec.search.partial import noted
 from vidvec.search.query import like_and_unlike
 from vidvec.search.server.answers import (
     HitAnswer,
@@ -19,12 +20,14 @@ from vidvec.search.server.answers import (
     SimilarOne,
     VideoAnswer,
     WhyAnswer,
+    missing_answer,
     video_answer,
     video_facts,
     why_answer,
 )
 from vidvec.search.server.failures import not_available, unknown_id
 from vidvec.search.server.state import State
+from vidvec.search.sharded.engine import ShardedIndex
 from vidvec.search.types import Filter, Hit, IndexedVideo
 
 Floats = NDArray[np.float32]
@@ -69,6 +72,13 @@ def find(state: State, asked: Asked, clock: Clock) -> HitsAnswer:
     Raises:
         ApiError: An id is not known, or what explains hits is not there.
     """
+    with noted() as notes:
+        found = _found(state, asked, clock)
+    found.missing = missing_answer(notes.missing)
+    return found
+
+
+def _found(state: State, asked: Asked, clock: Clock) -> HitsAnswer:
     generation, index = state.index.generation, state.index
     query = None
     if asked.words is not None:
@@ -151,7 +161,9 @@ def hit_answers(
 
 
 def known_videos(state: State, ids: Sequence[str]) -> dict[str, IndexedVideo]:
-    """What is known of those of these videos that are in the index."""
+    """What is known of those of these videos that are in the index, or in shards that answer."""
+    if isinstance(state.index, ShardedIndex):
+        return state.index.known(ids)[0]
     try:
         return {each.id: each for each in state.index.videos(ids)}
     except UsageError:  # some were deleted since they were found
@@ -167,13 +179,17 @@ def similar(state: State, ids: Sequence[str], k: int, asked: Filter, clock: Cloc
     """
     generation = state.index.generation
     without = [{video_id, *state.gone} for video_id in ids]
-    found = state.index.search(vectors_of(state, ids), k, filter=asked, without=without)
-    results = [
-        SimilarOne.model_construct(id=video_id, hits=hit_answers(state, hits))
-        for video_id, hits in zip(ids, found, strict=True)
-    ]
+    with noted() as notes:
+        found = state.index.search(vectors_of(state, ids), k, filter=asked, without=without)
+        results = [
+            SimilarOne.model_construct(id=video_id, hits=hit_answers(state, hits))
+            for video_id, hits in zip(ids, found, strict=True)
+        ]
     return SimilarAnswer.model_construct(
-        results=results, took_ms=clock.milliseconds, generation=generation
+        results=results,
+        took_ms=clock.milliseconds,
+        generation=generation,
+        missing=missing_answer(notes.missing),
     )
 
 
@@ -183,9 +199,10 @@ def video(state: State, video_id: str) -> VideoAnswer:
     Raises:
         ApiError: It is not known.
     """
-    found = known_videos(state, [video_id]).get(video_id)
-    if found is None:
-        raise unknown_id(video_id)
+    try:
+        [found] = state.index.videos([video_id])
+    except UsageError:
+        raise unknown_id(video_id) from None
     return video_answer(found, state.pictures(video_id))
 
 

@@ -7,6 +7,7 @@ is asked adds them up: Prometheus sees one server.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from prometheus_client import (
@@ -79,6 +80,30 @@ class Metrics:
             multiprocess_mode="mostrecent",
         )
 
+        self._count_shards(registry)
+
+    def _count_shards(self, registry: CollectorRegistry) -> None:
+        self._shard_seconds = Histogram(
+            "vidvec_shard_seconds",
+            "Time that a shard took for its part of an answer.",
+            ["shard"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._shard_failures = Counter(
+            "vidvec_shard_failures",
+            "Parts of answers that a shard did not give.",
+            ["shard", "reason"],
+            registry=registry,
+        )
+        self._shard_up = Gauge(
+            "vidvec_shard_up",
+            "Whether a shard is asked (1), or left alone after a failure (0).",
+            ["shard"],
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+
     def started(self) -> None:
         """A request came."""
         self._in_flight.inc()
@@ -106,6 +131,18 @@ class Metrics:
         """The index was opened, or has changed."""
         self._videos.set(videos)
         self._generation.set(generation)
+
+    def shard(self, name: str, seconds: float, reason: str) -> None:
+        """A shard answered after so long; or, with a reason, it did not."""
+        if reason:
+            self._shard_failures.labels(name, reason).inc()
+        else:
+            self._shard_seconds.labels(name).observe(seconds)
+
+    def shards(self, up: Mapping[str, bool]) -> None:
+        """Which shards are asked, by name."""
+        for name, asked in up.items():
+            self._shard_up.labels(name).set(asked)
 
     def text(self) -> bytes:
         """All workers' numbers in Prometheus's text format."""

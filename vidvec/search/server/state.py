@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +20,6 @@ from vidvec.search.calibrate import FILE as CALIBRATION_FILE
 from vidvec.search.calibrate import Calibration
 from vidvec.search.cluster.engine import ClusterIndex
 from vidvec.search.cluster.folder import check_folder, folder_of
-from vidvec.search.engine import SearchIndex
 from vidvec.search.index import corpus_of, gone_ids
 from vidvec.search.interface import Index
 from vidvec.search.server.config import ServerConfig
@@ -29,8 +29,14 @@ from vidvec.search.server.model import Model, load_encoder
 from vidvec.search.server.overview import Overview
 from vidvec.search.server.watched import Watched, stamp
 from vidvec.search.server.work import Batcher, Work
+from vidvec.search.sharded.cluster import ClusterShard
+from vidvec.search.sharded.engine import ShardedIndex
+from vidvec.search.sharded.folder import FolderShard
+from vidvec.search.sharded.folder_of import folder_of_shards
+from vidvec.search.sharded.layout import is_shards_file
 from vidvec.storage import MANIFEST
 
+SHARDED_THREADS = 8
 LOG = logging.getLogger("vidvec.server")
 
 
@@ -91,9 +97,12 @@ class State:
 
     def __init__(self, config: ServerConfig, metrics: Metrics, scratch: Path) -> None:
         self.metrics, self.scratch = metrics, scratch
-        self.index, config = _opened(config, scratch)
+        self._shards = stamp(Path(config.index))
+        self.index, config = _opened(config, scratch, metrics)
         self.config = config
-        self.work = Work(config.threads, config.uploads)
+        # Who asks shards waits for them, and needs no core for it.
+        waiting = SHARDED_THREADS if isinstance(self.index, ShardedIndex) else 0
+        self.work = Work(max(config.threads, waiting), config.uploads)
         self.model = Model(partial(load_encoder, config), config.folder)
         self.texts: Batcher[str, NDArray[np.float32]] = Batcher(
             self._encode, self.work.quick, config.text_batch, metrics.batch
@@ -153,6 +162,8 @@ class State:
         """Takes in what has changed on disk; costs little where nothing has."""
         started = time.monotonic()
         self.index.refresh()  # a search may have done so already
+        if isinstance(self.index, ShardedIndex):
+            self.metrics.shards(self.index.states())
         if self._count():
             LOG.info(
                 "index taken in: %d videos, generation %d, %.0f ms",
@@ -161,7 +172,8 @@ class State:
                 1000 * (time.monotonic() - started),
             )
         vectors = stamp(self.config.folder / MANIFEST)
-        if vectors != self._vectors:
+        # Where the folder is gone, as that of a shard may be, its model is still there.
+        if vectors is not None and vectors != self._vectors:
             self._vectors = vectors
             self.model.start()
             self._calibration.forget()
@@ -170,7 +182,12 @@ class State:
         self._calibration.refresh()
 
     def is_superseded(self) -> bool:
-        """Whether the cluster searches other vectors by now, which want a state of their own."""
+        """Whether other vectors are to be searched by now, which want a state of their own.
+
+        So it is where the cluster has gone over to them, or the file of shards is another.
+        """
+        if isinstance(self.index, ShardedIndex):
+            return stamp(self.index.file.path) not in (None, self._shards)
         return isinstance(self.index, ClusterIndex) and bool(self.index.reader.newer())
 
     def close(self) -> None:
@@ -182,11 +199,13 @@ class State:
             self.index.close()
 
 
-def _opened(config: ServerConfig, scratch: Path) -> tuple[Index, ServerConfig]:
+def _opened(config: ServerConfig, scratch: Path, metrics: Metrics) -> tuple[Index, ServerConfig]:
     """The index, and the settings with the folder that goes with it."""
     if not config.index:
-        return SearchIndex.open(config.folder), config
-    index = ClusterIndex.open(config.index, pinned=True)
+        return FolderShard.open(config.folder), config
+    if is_shards_file(config.index):
+        return _opened_shards(config, scratch / f"shards-{os.getpid()}", metrics)
+    index = ClusterShard.open(config.index, pinned=True)
     held = index.reader.held
     if config.vectors is None:
         folder = folder_of(held, scratch / held.collection)
@@ -197,6 +216,18 @@ def _opened(config: ServerConfig, scratch: Path) -> tuple[Index, ServerConfig]:
         index.close()
         raise
     return index, config
+
+
+def _opened_shards(
+    config: ServerConfig, scratch: Path, metrics: Metrics
+) -> tuple[Index, ServerConfig]:
+    index = ShardedIndex.open(Path(config.index), said=metrics.shard)
+    try:
+        folder = folder_of_shards(index, config.vectors, scratch)
+    except VidvecError:
+        index.close()
+        raise
+    return index, replace(config, vectors=folder)
 
 
 def corpus_path(config: ServerConfig) -> Path | None:

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel, ValidationError
 
 from vidvec.errors import BadRecord, FormatError, UsageError
-from vidvec.search.server import answers, schemas
+from vidvec.search.server import answers, schemas, shards
 from vidvec.search.server.config import ServerConfig, is_loopback
 from vidvec.search.server.failures import STATUS, ApiError, of_user_error
 from vidvec.search.server.limits import BodyTooLarge
@@ -86,7 +86,7 @@ def test_the_key_is_not_shown():
 
 MODELS = [
     model
-    for module in (schemas, answers)
+    for module in (schemas, answers, shards)
     for model in vars(module).values()
     if isinstance(model, type) and issubclass(model, BaseModel)
 ]

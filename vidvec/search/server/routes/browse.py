@@ -15,6 +15,7 @@ from vidvec.search.server.answers import (
     GroupsAnswer,
     MapAnswer,
     PairsAnswer,
+    missing_answer,
 )
 from vidvec.search.server.routes.common import Served, errors, json_answer
 from vidvec.search.server.schemas import FilterQuery, GroupsQuery, PairsQuery
@@ -32,6 +33,7 @@ async def facets(query: Annotated[FilterQuery, Query()], state: Served) -> Respo
             tags=_values(found.tags),
             categories=_values(found.categories),
             languages=_values(found.languages),
+            missing=missing_answer(found.missing),
         )
     )
 

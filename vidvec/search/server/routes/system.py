@@ -14,32 +14,52 @@ from vidvec.search.server.answers import (
     InfoAnswer,
     LimitsAnswer,
     ReadyAnswer,
+    ShardsAnswer,
 )
 from vidvec.search.server.config import MOST_HITS
 from vidvec.search.server.failures import ApiError
 from vidvec.search.server.metrics import CONTENT_TYPE
 from vidvec.search.server.routes.common import Served, errors, json_answer
 from vidvec.search.server.state import State
+from vidvec.search.sharded.engine import ShardedIndex
 
 router = APIRouter(tags=["system"])
 
 
 @router.get("/healthz", response_model=HealthAnswer)
-async def healthz() -> Response:
-    """Whether the process answers; asks for no key."""
-    return json_answer(HealthAnswer(status="ok"))
+async def healthz(state: Served) -> Response:
+    """Whether the process answers, whatever its shards do; asks for no key."""
+    return json_answer(HealthAnswer(status="ok", shards=_shards(state)))
 
 
 @router.get(
     "/readyz",
     response_model=ReadyAnswer,
-    responses={503: {"model": ErrorAnswer, "description": "The model is being loaded."}},
+    responses={
+        503: {
+            "model": ErrorAnswer,
+            "description": "The model is being loaded, or no shard answers.",
+        }
+    },
 )
 async def readyz(state: Served) -> Response:
     """Whether all is loaded; asks for no key."""
     if not state.model.settled:
         raise ApiError("busy", "the model is being loaded", "ask again in a moment", retry_after=1)
-    return json_answer(ReadyAnswer(status="ready", videos=state.videos))
+    shards = _shards(state)
+    if shards is not None and not shards.answering:
+        raise ApiError("unreachable", "no shard answers", "start them", retry_after=2)
+    whole = shards is None or shards.answering == shards.all
+    status = "ready" if whole else "incomplete"
+    return json_answer(ReadyAnswer(status=status, videos=state.videos, shards=shards))
+
+
+def _shards(state: State) -> ShardsAnswer | None:
+    """How many shards answer; not which, since probes need no key."""
+    if not isinstance(state.index, ShardedIndex):
+        return None
+    states = state.index.states()
+    return ShardsAnswer(answering=sum(states.values()), all=len(states))
 
 
 @router.get(
@@ -89,6 +109,6 @@ def _can(state: State) -> Can:
         probability=state.calibration is not None,
         map=state.overview.has_map,
         pairs=corpus is not None and corpus.has_pairs,
-        groups=len(state.index) > 1,
+        groups=state.videos > 1,
         pictures=corpus is not None and corpus.has_pictures,
     )

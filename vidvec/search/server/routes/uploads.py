@@ -47,6 +47,7 @@ def _found(
             hits=found.hits,
             took_ms=found.took_ms,
             generation=found.generation,
+            missing=found.missing,
             query=uploads.query_answer(video),
         )
     )
