@@ -6,6 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 WEIGHTS := .venv/.weights
 BROWSER := .venv/.browser
+ALARMS := .venv/.alarms
 RIVALS := .venv/.rivals
 
 .PHONY: demo test test-fast test-cluster test-benchmarks lint format bench reproduce experiments setup clean
@@ -13,14 +14,14 @@ RIVALS := .venv/.rivals
 demo: setup
 	$(BIN)/vidvec demo demo
 
-test: setup $(WEIGHTS) $(BROWSER)
+test: setup $(WEIGHTS) $(BROWSER) $(ALARMS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not benchmark and not cluster" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup $(WEIGHTS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow and not benchmark and not cluster" -n 2
 
 # One after the other: each test has clusters of processes of its own.
-test-cluster: setup $(WEIGHTS)
+test-cluster: setup $(WEIGHTS) $(ALARMS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster and not gpu and not benchmark"
 
 test-benchmarks: setup $(WEIGHTS)
@@ -75,6 +76,17 @@ $(BROWSER): $(STAMP)
 				{ apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }; }; } || \
 		echo "no chromium here: the tests of the page are skipped; install it, or set VIDVEC_CHROMIUM"
 	touch $(BROWSER)
+
+# Prometheus's own check of the alarms in deploy/, out of Debian's package: installed whole, it would
+# start a server.
+$(ALARMS): $(STAMP)
+	@command -v promtool || \
+		{ rm -rf .venv/alarms && mkdir .venv/alarms && cd .venv/alarms && \
+			{ apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } && \
+			dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb && \
+			mv usr/bin/promtool ../bin/promtool && rm -rf usr etc var lib; } 2>/dev/null || \
+		echo "no promtool here: the tests of the alarms are skipped; install Prometheus"
+	touch $(ALARMS)
 
 clean:
 	rm -rf .venv demo build *.egg-info
