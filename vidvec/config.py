@@ -241,7 +241,7 @@ class Recipe(Section):
                     del settings[section][name]
         for section in ("pretrain", "finetune", "distill"):
             del settings[section]["sharded"]  # where a run lies, not what it is
-        if self.distill == DistillConfig():
+        if self.distill == DistillConfig(sharded=self.distill.sharded):
             del settings["distill"]
         return settings
 

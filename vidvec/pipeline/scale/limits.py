@@ -48,7 +48,7 @@ def limits(given: Assumptions) -> list[Limit]:
             "finding near duplicates in one process",
             memory / measured.dedup_bytes,
             f"memory, {measured.dedup_bytes:g} bytes a video",
-            "by shards of the vectors",
+            "vidvec dedup --workers or --on, over the folders of several shards",
         ),
         Limit(
             f"one {kind} index, made within a day",
