@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -271,6 +272,9 @@ def test_what_stands_still_is_not_waited_for(cluster, deeds, plain, tmp_path, mo
     def freeze() -> None:
         frozen.extend(cluster.nodes[2].workers()[:1])
         frozen[0].suspend()
+        until = time.monotonic() + 10
+        while frozen[0].status() != psutil.STATUS_STOPPED and time.monotonic() < until:
+            time.sleep(0.01)
 
     def look(receipt: Receipt) -> None:
         watch(receipt)
