@@ -20,12 +20,12 @@ test: setup $(WEIGHTS) $(BROWSER) $(ALARMS)
 test-fast: setup $(WEIGHTS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow and not benchmark and not cluster" -n 2
 
+CLUSTER_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster and not gpu and not benchmark"
+
 # One after the other: each test has clusters of processes of its own, which it ends at bad moments.
 # On a busy machine such a test may wait too long: what failed is run once more, by itself.
 test-cluster: setup $(WEIGHTS) $(ALARMS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster and not gpu and not benchmark" || \
-		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "cluster and not gpu and not benchmark" \
-			--last-failed --last-failed-no-failures none
+	$(CLUSTER_TESTS) || $(CLUSTER_TESTS) --last-failed --last-failed-no-failures none
 
 test-benchmarks: setup $(WEIGHTS)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "benchmark and not gpu" -n 2 --dist loadfile
