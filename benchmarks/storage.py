@@ -11,17 +11,12 @@ reading process alone, and is what counts where other work runs beside it.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.client
 import os
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +25,7 @@ import torch
 from benchmarks.corpus import make_corpus
 from benchmarks.measure import timed
 from benchmarks.report import this_machine
+from tests.s3_server import BUCKET, s3_server
 from vidvec import storage
 from vidvec.config import load_recipe
 from vidvec.data.batches import BatchBuilder
@@ -41,35 +37,8 @@ from vidvec.storage.folders import push
 from vidvec.storage.local import copy
 from vidvec.train.start import new_model
 
-BUCKET = "benchmark"
 SHAPE = ("model.hidden_size=64", "model.layers=2", "model.heads=2", "model.ffn_size=128")
 BATCH = 128
-
-
-@contextlib.contextmanager
-def server() -> Iterator[str]:
-    """The URL of a server with a bucket."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    code = "from moto.server import main; main()"
-    process = subprocess.Popen(  # noqa: S603 - this Python, and nothing from elsewhere
-        [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while process.poll() is None:
-            with contextlib.suppress(OSError):
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-                connection.request("PUT", f"/{BUCKET}")
-                connection.getresponse().read()
-                break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def main() -> None:
@@ -79,7 +48,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name, server() as url:
+    with tempfile.TemporaryDirectory() as name, s3_server() as url:
         folder = Path(name)
         os.environ |= {
             "AWS_ENDPOINT_URL": url,
