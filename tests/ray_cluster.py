@@ -6,7 +6,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 
 import psutil
+
+from tests.ports import free_ports
 
 # Each node has a loopback address of its own. In the place of 127.0.0.1 Ray puts one that other
 # machines reach.
@@ -31,18 +32,6 @@ _ENVIRONMENT = {
     "RAY_memory_monitor_refresh_ms": "0",  # the machine's memory is not the cluster's alone
     "OMP_NUM_THREADS": "1",
 }
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the head's address that nobody listens on, all different."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((HEAD, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _end_with_parent() -> None:
@@ -96,7 +85,7 @@ class RayCluster:
     nodes: list[Node] = field(default_factory=list)
 
     def __enter__(self) -> RayCluster:
-        self.port, self.client_port = free_ports(2)
+        self.port, self.client_port = free_ports(2, HEAD)
         # Short, as the paths of sockets may have 107 letters.
         self.folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
         try:

@@ -15,20 +15,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from tests.ports import free_ports
+
 BUCKET = "videos"
 START_SECONDS = 60.0
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @contextlib.contextmanager
 def s3_server(**environment: str) -> Iterator[str]:
     """The URL of a server of its own process, with a bucket; ends with the block."""
-    port = _free_port()
+    (port,) = free_ports(1)
     command = [sys.executable, "-c", "from moto.server import main; main()"]
     server = subprocess.Popen(
         [*command, "-H", "127.0.0.1", "-p", str(port)],
